@@ -1,0 +1,1 @@
+"""The fixed workloads, the peers and the report: ``python -m benchmarks``."""

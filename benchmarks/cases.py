@@ -1,0 +1,144 @@
+"""The fixed workloads, equal in every process: same seed, same order of draws."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+IMAGE = (800, 1344)  # height, width in pixels
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator with the options it is timed with."""
+
+    operator: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+# roi_pool is timed with the peers' rounding of bins, or the results could not be compared.
+OPS = {
+    "roi_align": Call("roi_align", {"sampling_ratio": 2, "aligned": True}),
+    "roi_align-adaptive": Call("roi_align", {"sampling_ratio": -1, "aligned": True}),
+    "roi_pool": Call("roi_pool", {"bins": "float"}),
+    "roi_warp": Call("roi_warp", {"sampling_ratio": 2}),
+    "prroi_pool": Call("prroi_pool"),
+}
+
+
+class Level(NamedTuple):
+    """One map and the boxes pooled from it."""
+
+    features: np.ndarray  # (1, C, H, W) float32
+    boxes: np.ndarray  # (K, 5) float32: batch index, x1, y1, x2, y2
+    spatial_scale: float
+
+
+class Workload(NamedTuple):
+    """What an operator is called on: one call for each level, the sum is timed."""
+
+    levels: list[Level]
+    output_size: tuple[int, int]
+
+
+class Case(NamedTuple):
+    """A named workload and the operators (keys of `OPS`) it is for."""
+
+    about: str
+    ops: tuple[str, ...]
+    build: Callable[[], Workload]
+
+
+def draw_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Boxes (K, 5): log-uniform sides of 32 to 600 px, uniform centres, clipped to the image."""
+    height, width = IMAGE
+    sides = np.exp(rng.uniform(np.log(32), np.log(600), (count, 2)))
+    x, y = rng.uniform(0, width, count), rng.uniform(0, height, count)
+    corners = [
+        np.clip(x - sides[:, 0] / 2, 0, width),
+        np.clip(y - sides[:, 1] / 2, 0, height),
+        np.clip(x + sides[:, 0] / 2, 0, width),
+        np.clip(y + sides[:, 1] / 2, 0, height),
+    ]
+    return np.stack([np.zeros(count), *corners], axis=1).astype(np.float32)
+
+
+def draw_features(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Draw normal float32 features (1, C, H, W)."""
+    features: np.ndarray = rng.standard_normal((1, *shape), dtype=np.float32)
+    return features
+
+
+def fpn_levels(boxes: np.ndarray, lowest: int = 2, highest: int = 5) -> np.ndarray:
+    """Level of each box (K, 5): floor(4 + log2(sqrt(area) / 224)), clipped."""
+    x1, y1, x2, y2 = boxes[:, 1:].astype(np.float64).T
+    area = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    with np.errstate(divide="ignore"):
+        level = np.floor(4 + np.log2(np.sqrt(area) / 224))
+    return np.asarray(np.clip(level, lowest, highest), np.int64)
+
+
+def c4_head(count: int) -> Workload:
+    """The first ``count`` of 300 boxes on the stride-16 map of a ResNet-50 C4 head."""
+    rng = np.random.default_rng(0)
+    boxes = draw_boxes(rng, 300)
+    features = draw_features(rng, 1024, 50, 84)
+    return Workload([Level(features, boxes[:count], 1 / 16)], (7, 7))
+
+
+def fpn(count: int, bins: int) -> Workload:
+    """Boxes shared out over P2 to P5 of a 256-channel pyramid."""
+    rng = np.random.default_rng(0)
+    boxes = draw_boxes(rng, count)
+    of_box = fpn_levels(boxes)
+    levels = []
+    for level in range(2, 6):
+        stride = 2**level
+        size = (math.ceil(side / stride) for side in IMAGE)
+        levels.append(Level(draw_features(rng, 256, *size), boxes[of_box == level], 1 / stride))
+    return Workload(levels, (bins, bins))
+
+
+def on_wide_map(side: float | None) -> Workload:
+    """20 boxes of ``side`` px, most of each off the map; None: 20 that cover it exactly."""
+    rng = np.random.default_rng(0)
+    height, width = 800, 1088
+    boxes = np.zeros((20, 5), np.float32)
+    if side is None:
+        boxes[:, 3:] = width, height
+    else:
+        centre = rng.uniform(0, (width, height), (20, 2))
+        boxes[:, 1:3], boxes[:, 3:] = centre - side / 2, centre + side / 2
+    return Workload([Level(draw_features(rng, 256, 200, 272), boxes, 1 / 4)], (7, 7))
+
+
+def tiny() -> Workload:
+    """One box on 16 x 32 x 32: the cost of a call rather than of the work."""
+    rng = np.random.default_rng(0)
+    boxes = np.array([[0, 3.2, 4.1, 27.5, 22.9]], np.float32)
+    return Workload([Level(draw_features(rng, 16, 32, 32), boxes, 1.0)], (7, 7))
+
+
+COMPARED = ("roi_align", "roi_align-adaptive", "roi_pool")
+
+CASES = {
+    "c4-head": Case("1x1024x50x84, 300 boxes, 7x7", tuple(OPS), lambda: c4_head(300)),
+    "c4-head-50": Case("1x1024x50x84, 50 boxes, 7x7", COMPARED, lambda: c4_head(50)),
+    "c4-head-10": Case("1x1024x50x84, 10 boxes, 7x7", COMPARED, lambda: c4_head(10)),
+    "c4-head-1": Case("1x1024x50x84, 1 box, 7x7", COMPARED, lambda: c4_head(1)),
+    "fpn-box": Case("P2-P5, 256 channels, 1000 boxes, 7x7", ("roi_align",), lambda: fpn(1000, 7)),
+    "fpn-mask": Case("P2-P5, 256 channels, 100 boxes, 14x14", ("roi_align",), lambda: fpn(100, 14)),
+    "whole-map": Case(
+        "1x256x200x272, 20 boxes that cover the map, 7x7",
+        ("roi_align-adaptive",),
+        lambda: on_wide_map(None),
+    ),
+    "off-map": Case(
+        "1x256x200x272, 20 boxes of 8000 px, 7x7",
+        ("roi_align-adaptive",),
+        lambda: on_wide_map(8000.0),
+    ),
+    "tiny": Case("1x16x32x32, 1 box, 7x7", tuple(OPS), tiny),
+}

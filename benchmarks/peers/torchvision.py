@@ -1,0 +1,55 @@
+"""torchvision: roi_align and roi_pool, without gradients.
+
+A pyramid is one roi_align per level; `MultiScaleRoIAlign`, which also chooses the levels, takes
+no ``aligned`` and so computes something else.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..cases import Call, Workload
+from . import NotServed
+
+MODULE = "torchvision"
+PACKAGES = ("torchvision", "numpy")
+
+
+def versions() -> dict[str, str]:
+    import torch
+    import torchvision
+
+    return {"torchvision": torchvision.__version__, "torch": torch.__version__}
+
+
+def prepare(
+    workload: Workload, call: Call, threads: int
+) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
+    import torch
+    from torchvision import ops
+
+    torch.set_num_threads(threads)
+    options: tuple[Any, ...]
+    if call.operator == "roi_align":
+        operator = ops.roi_align
+        options = (call.options["sampling_ratio"], call.options["aligned"])
+    elif call.operator == "roi_pool":
+        operator = ops.roi_pool
+        options = ()
+    else:
+        raise NotServed(f"torchvision has no {call.operator}")
+    levels = [
+        (torch.from_numpy(level.features), torch.from_numpy(level.boxes), level.spatial_scale)
+        for level in workload.levels
+    ]
+    size = workload.output_size
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return [
+                operator(features, boxes, size, scale, *options)
+                for features, boxes, scale in levels
+            ]
+
+    return run, lambda outputs: [output.numpy() for output in outputs]

@@ -1,0 +1,90 @@
+"""What comes before the first fast call: import, compilation, cache, and what a call costs.
+
+Every figure is from processes of its own; "over numpy" means that numpy was there already.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from . import environments
+from .cases import CASES
+
+# Printed by the child: seconds of the import, of the first call, and of a call from then on.
+CHILD = """
+import json, sys, time
+import numpy
+clock = time.perf_counter
+start = clock()
+import roi_numba
+imported = clock() - start
+first = calls = None
+if len(sys.argv) > 1:
+    from benchmarks import ours
+    from benchmarks.cases import CASES, OPS
+    workload = CASES["tiny"].build()
+    start = clock()
+    run, _ = ours.prepare(workload, OPS[sys.argv[1]], int(sys.argv[2]))
+    run()
+    first = clock() - start
+    calls = []
+    for _ in range(int(sys.argv[3])):
+        start = clock()
+        run()
+        calls.append(clock() - start)
+print(json.dumps([imported, first, calls]))
+"""
+
+
+class Failed(Exception):
+    """A child ended with an error; its message is on stderr."""
+
+
+def child(cache: str, op: str | None = None, calls: int = 0) -> list[Any]:
+    """Run `CHILD` with Numba's cache in the folder ``cache``."""
+    threads = os.cpu_count() or 1
+    arguments = [] if op is None else [op, str(threads), str(calls)]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *arguments],
+        cwd=environments.ROOT,
+        env=environments.with_threads(threads) | {"NUMBA_CACHE_DIR": cache},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed
+    answer: list[Any] = json.loads(done.stdout)
+    return answer
+
+
+def import_times(repeats: int) -> dict[str, list[float]]:
+    """Seconds of ``import roi_numba`` where numpy is imported."""
+    with tempfile.TemporaryDirectory() as cache:
+        child(cache)  # byte code
+        return {"import over numpy": [child(cache)[0] for _ in range(repeats)]}
+
+
+def call_times(op: str, repeats: int) -> dict[str, list[float]]:
+    """Seconds of an operator's first calls, each in a new process, and of its later ones."""
+    with tempfile.TemporaryDirectory() as cache:
+        return {
+            "first call, no cache": [child(cache, op)[1]],
+            "first call, cached": [child(cache, op)[1] for _ in range(repeats)],
+            "a call on 1 box of 16x32x32": child(cache, op, 3000)[2],
+        }
+
+
+def measure(repeats: int = 5) -> list[dict[str, Any]]:
+    """Rows with what was timed, the operator, and seconds (none where it failed)."""
+    rows: list[dict[str, Any]] = []
+    for op in ("", *CASES["tiny"].ops):
+        try:
+            figures = call_times(op, repeats) if op else import_times(repeats)
+        except Failed:
+            figures = {"failed": []}
+        rows += [{"what": what, "op": op, "times": times} for what, times in figures.items()]
+    return sorted(rows, key=lambda row: row["what"], reverse=True)

@@ -1,0 +1,102 @@
+"""One side in a process of its own: JSON requests on stdin, JSON answers on stdout.
+
+Needs numpy and the peer, nothing else: it runs in the peer's own environment.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import peers
+from .cases import CASES, OPS
+
+TOLERANCE = 2e-5  # of the largest value
+
+
+class Side:
+    """A peer, or ourselves, with at most one workload prepared."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.peer = peers.load(name)
+        self.threads = threads
+        self.run: Callable[[], Any] | None = None
+
+    def hello(self) -> dict[str, Any]:
+        return {"versions": self.peer.versions()}
+
+    def load(self, case: str, op: str, expected: str, save: bool) -> dict[str, Any]:
+        """Prepare, run once, and check against (or save as) the expected output."""
+        self.run = None
+        gc.collect()
+        try:
+            run, read = self.peer.prepare(CASES[case].build(), OPS[op], self.threads)
+        except peers.NotServed as error:
+            return {"not_served": str(error)}
+        start = time.perf_counter()
+        outputs = run()
+        first = time.perf_counter() - start
+        output = np.concatenate(read(outputs))
+        answer: dict[str, Any] = {"first": first}
+        if save:
+            np.save(expected, output)
+        else:
+            answer["difference"] = difference = relative_difference(output, np.load(expected))
+            if not difference <= TOLERANCE:
+                return {"differs": f"result differs by {difference:.1e} of the largest value"}
+        self.run = run
+        run()
+        return answer
+
+    def round(self, seconds: float) -> dict[str, Any]:
+        """Times of calls in seconds, for about ``seconds``, at least two calls."""
+        run = self.run
+        assert run is not None
+        clock = time.perf_counter
+        times: list[float] = []
+        gc.collect()
+        gc.disable()
+        try:
+            cpu, began = time.process_time(), clock()
+            run()  # the other side has had the caches
+            until = clock() + seconds
+            while len(times) < 2 or (clock() < until and len(times) < 500):
+                start = clock()
+                outputs = run()
+                times.append(clock() - start)
+                del outputs  # freed outside the measurement
+        finally:
+            gc.enable()
+        return {"times": times, "cpu": time.process_time() - cpu, "wall": clock() - began}
+
+
+def relative_difference(output: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference over the largest expected value; inf for another shape."""
+    if output.shape != expected.shape:
+        return float("inf")
+    largest = float(np.abs(expected).max(initial=0.0))
+    difference = float(np.abs(output - expected).max(initial=0.0))
+    return difference / largest if largest else difference
+
+
+def main() -> None:
+    # Answers go to the real stdout; whatever a library prints goes to stderr.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    side = Side(sys.argv[1], int(sys.argv[2]))
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = getattr(side, request.pop("do"))(**request)
+        except Exception as error:
+            answer = {"failed": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Whose array is this?  NumPy's own, or borrowed through DLPack without a copy.
+
+Inside the library a bfloat16 array is a NumPy record array of one uint16 field: NumPy has no
+bfloat16 of its own and refuses it through DLPack.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOAT16 = np.dtype([("float16", np.uint16)])
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+
+HOST_DEVICES = (1, 3)
+"""DLPack's kDLCPU and kDLCUDAHost."""
+
+
+class SupportsDLPack(Protocol):
+    """What an array must offer: NumPy, CuPy, torch, JAX and others do."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __dlpack__(self, *, stream: Any = ...) -> Any: ...
+
+    def __dlpack_device__(self) -> Any: ...
+
+
+def _home(array: Any) -> Any:
+    """The module an array comes from."""
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def _is_bfloat16(array: Any) -> bool:
+    return str(getattr(array, "dtype", "")).rpartition(".")[2] == "bfloat16"
+
+
+def owner(name: str, array: Any) -> Any:
+    """The library an array belongs to, as a module; TypeError if it is no array."""
+    if isinstance(array, np.ndarray):
+        return np
+    if not hasattr(array, "__dlpack__"):
+        raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    return _home(array)
+
+
+def host(name: str, array: Any) -> NDArray[Any]:
+    """An array in host memory as a NumPy array over the same memory."""
+    if not isinstance(array, np.ndarray):
+        array = _borrowed(name, array)
+    if _is_bfloat16(array):
+        array = array.view(BFLOAT16)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return np.asarray(array)
+
+
+def _borrowed(name: str, array: Any) -> NDArray[Any]:
+    home = owner(name, array)
+    if array.__dlpack_device__()[0] not in HOST_DEVICES:
+        raise TypeError(
+            f"{name} must be in host memory, got a {type(array).__module__} array on a device: "
+            "the CUDA engine, extras cuda12 and cuda13, is not part of this version"
+        )
+    if getattr(array, "requires_grad", False):
+        raise TypeError(
+            f"{name} must not require grad here, got a tensor that does: detach() it, or use "
+            "roi_numba.torch for gradients"
+        )
+    bits = _is_bfloat16(array)
+    if bits:
+        array = array.view(getattr(home, "int16", np.int16))
+    try:
+        borrowed: NDArray[Any] = np.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be exportable through DLPack, got: {error}") from None
+    return borrowed.view(BFLOAT16) if bits else borrowed
+
+
+def handing_back(input: Any) -> Callable[[NDArray[Any]], Any]:
+    """How a result becomes an array of the library that `input` came from."""
+    if isinstance(input, np.ndarray):
+        dtype = input.dtype
+        return lambda result: result.view(dtype) if result.dtype == BFLOAT16 else result
+    home = _home(input)
+    if not hasattr(home, "from_dlpack"):
+        raise TypeError(f"input must come from a library with from_dlpack, got {home.__name__}")
+
+    def leave(result: NDArray[Any]) -> Any:
+        if result.dtype == BFLOAT16:
+            return home.from_dlpack(result.view(np.int16)).view(home.bfloat16)
+        return home.from_dlpack(result)
+
+    return leave
+
+
+def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of a result: that of a floating-point input, float32 for others."""
+    return dtype if dtype == BFLOAT16 or dtype.kind == "f" else np.dtype(np.float32)
+
+
+class _Alias:
+    """Memory described for `np.asarray`."""
+
+    def __init__(self, interface: dict[str, Any]) -> None:
+        self.__array_interface__ = interface
+
+
+def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]]:
+    """All memory between an array's first and last element: (flat, origin, strides).
+
+    Element (i, j, …) is ``flat[origin + i * strides[0] + j * strides[1] + …]``.  One flat,
+    contiguous, nominally writeable array for every layout lets a kernel be compiled once; a
+    kernel never writes to what it is given as a source.  The caller keeps `array` alive.
+    """
+    itemsize = array.itemsize
+    if not array.flags.aligned or any(stride % itemsize for stride in array.strides):
+        array = array.copy()  # fields of packed records: rare enough to pay for
+    if array.dtype == np.float16:
+        array = array.view(FLOAT16)
+    if array.flags.c_contiguous and array.flags.writeable:
+        strides = tuple(stride // itemsize for stride in array.strides)
+        return array.reshape(-1), 0, strides
+    low = sum(min(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))
+    high = sum(max(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))
+    interface = {
+        "version": 3,
+        "shape": ((high - low) // itemsize + 1,),
+        "typestr": array.dtype.str,
+        "descr": array.dtype.descr,
+        "data": (array.__array_interface__["data"][0] + low, False),
+    }
+    flat = np.asarray(_Alias(interface))
+    return flat, -low // itemsize, tuple(stride // itemsize for stride in array.strides)

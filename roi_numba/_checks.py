@@ -1,0 +1,190 @@
+"""Every check of an argument, and what is said when it fails.
+
+A message is one sentence: the argument, what was expected with its shape, what came.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def int_pair(name: str, value: Any, minimum: int | None = None) -> tuple[int, int]:
+    """An integer for both axes, or one for each: (height, width)."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    wanted = "an int or (height, width)"
+    if minimum is not None:
+        wanted += f" of at least {minimum}"
+    if len(pair) != 2:
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    for item in pair:
+        if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
+            raise TypeError(f"{name} must be {wanted}, got {value!r}")
+    height, width = (item.__index__() for item in pair)
+    if minimum is not None and min(height, width) < minimum:
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    if max(abs(height), abs(width)) >= 2**31:
+        raise ValueError(f"{name} must be below 2**31, got {value!r}")
+    return height, width
+
+
+def whole(name: str, value: Any, minimum: int) -> int:
+    """An integer of at least `minimum`."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value.__index__() < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
+    return int(value.__index__())
+
+
+def flag(name: str, value: Any) -> bool:
+    """A bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
+    if value not in allowed:
+        words = ", ".join(f'"{word}"' for word in allowed)
+        raise ValueError(f"{name} must be one of {words}, got {value!r}")
+    return value
+
+
+def scale(name: str, value: Any) -> float:
+    """A finite positive number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be finite and positive, got {value!r}")
+    return number
+
+
+def channel_axis(value: Any) -> int:
+    """1 or -1."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"channel_axis must be 1 or -1, got {value!r}")
+    if value.__index__() not in (1, -1):
+        raise ValueError(f"channel_axis must be 1 or -1, got {value!r}")
+    return int(value.__index__())
+
+
+def feature_map(input: NDArray[Any], axis: int) -> None:
+    """Four axes of real numbers."""
+    names = "(N, C, H, W)" if axis == 1 else "(N, H, W, C)"
+    if input.ndim != 4:
+        raise ValueError(f"input must have shape {names}, got {input.shape}")
+    if input.dtype.names is None and not (
+        input.dtype.kind in "biu" or input.dtype in (np.float16, np.float32, np.float64)
+    ):
+        raise TypeError(
+            "input must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
+            f"got {input.dtype}"
+        )
+
+
+def result_array(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> None:
+    """An array that takes a result."""
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if array.dtype != dtype:
+        raise TypeError(f"{name} must be of dtype {dtype}, got {array.dtype}")
+    if not array.flags.writeable:
+        raise ValueError(f"{name} must be writeable, got a read-only array")
+
+
+def apart(name: str, array: NDArray[Any], other_name: str, other: NDArray[Any]) -> None:
+    """Arrays that share no memory."""
+    if np.may_share_memory(array, other):
+        raise ValueError(f"{name} must not share memory with {other_name}")
+
+
+def geometry(name: str, boxes: NDArray[Any]) -> NDArray[Any]:
+    """Boxes in the dtype their geometry is computed in."""
+    if boxes.dtype.kind in "iu":
+        return boxes.astype(np.float64)
+    if boxes.dtype in (np.float16, np.float32):
+        return boxes.astype(np.float32, copy=False)
+    if boxes.dtype == np.float64:
+        return boxes.astype(np.float64, copy=False)
+    raise TypeError(f"{name} must be of a float or integer dtype, got {boxes.dtype}")
+
+
+def _image_numbers(
+    name: str, numbers: NDArray[Any], images: int, check: bool
+) -> NDArray[np.int64]:
+    """Batch indices as int64, -1 for bad ones unless they are to be checked."""
+    if numbers.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be integers, got dtype {numbers.dtype}")
+    good = (numbers >= 0) & (numbers < images)
+    if numbers.dtype.kind == "f":
+        good &= numbers == np.floor(numbers)
+    if good.all():
+        return numbers.astype(np.int64)
+    if check:
+        k = int(np.argmin(good))
+        number = numbers[k].item()
+        if number != number or number != math.floor(number):
+            raise ValueError(f"{name} must be whole numbers, got {number} for box {k}")
+        raise IndexError(f"{name} must be in [0, {images}), got {number:.0f} for box {k}")
+    return np.where(good, numbers, -1).astype(np.int64)
+
+
+def regions(
+    boxes: NDArray[Any] | list[NDArray[Any]],
+    batch_indices: NDArray[Any] | None,
+    images: int,
+    check: bool,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Corners (K, 4) in the geometry dtype and image numbers (K,) of boxes in any form.
+
+    Boxes that are to give zeros have image -1.
+    """
+    if isinstance(boxes, list):
+        if batch_indices is not None:
+            raise ValueError("batch_indices must be None for a list of boxes, got an array")
+        if len(boxes) != images:
+            raise ValueError(
+                f"boxes must be a list of {images} arrays, one per image, got {len(boxes)}"
+            )
+        for i, part in enumerate(boxes):
+            if part.ndim != 2 or part.shape[1] != 4:
+                raise ValueError(f"boxes[{i}] must have shape (L, 4), got {part.shape}")
+        counts = [len(part) for part in boxes]
+        parts = [geometry(f"boxes[{i}]", part) for i, part in enumerate(boxes)]
+        corners = np.concatenate(parts) if parts else np.empty((0, 4))
+        numbers = np.repeat(np.arange(images), counts)
+    elif boxes.ndim == 2 and boxes.shape[1] == 5 and batch_indices is None:
+        rows = geometry("boxes", boxes)
+        corners, numbers = rows[:, 1:], rows[:, 0]
+    elif boxes.ndim == 2 and boxes.shape[1] == 4 and batch_indices is not None:
+        corners = geometry("boxes", boxes)
+        numbers = batch_indices
+        if numbers.shape != (len(corners),):
+            raise ValueError(
+                f"batch_indices must have shape ({len(corners)},), got {numbers.shape}"
+            )
+    else:
+        given = "with" if batch_indices is not None else "without"
+        raise ValueError(
+            "boxes must have shape (K, 5), or (K, 4) with batch_indices, or be a list of arrays "
+            f"(L, 4), one per image, got {boxes.shape} {given} batch_indices"
+        )
+    if len(corners) and not images:
+        raise ValueError(f"input must have at least one image for {len(corners)} boxes, got none")
+    name = "batch_indices" if batch_indices is not None else "batch index in boxes"
+    numbers = _image_numbers(name, numbers, images, check)
+    finite = np.isfinite(corners)
+    if not finite.all():
+        whole = finite.all(axis=1)
+        if check:
+            k = int(np.argmin(whole))
+            raise ValueError(f"boxes must be finite, got {corners[k].tolist()} for box {k}")
+        numbers = np.where(whole, numbers, -1)
+    return np.ascontiguousarray(corners), numbers

@@ -1,0 +1,88 @@
+"""How kernels are compiled and where compiled code is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import register_jitable
+
+from .._scalar import SCALARS
+
+# No fork while a thread compiles: the child would wait for ever on Numba's lock, whose owner
+# exists only in the parent.
+os.register_at_fork(
+    before=global_compiler_lock.acquire,
+    after_in_parent=global_compiler_lock.release,
+    after_in_child=global_compiler_lock.release,
+)
+
+
+@cache
+def source_digest() -> str:
+    """A digest of every source file of the package."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class SourceKeyedCache(FunctionCache):  # type: ignore[misc]  # numba is untyped
+    """Numba's cache on disk, never stale and never a reason to fail.
+
+    Numba keys compiled code on the file of the compiled function alone: after an edit in another
+    file it returns the old result (numba issues 1833, 9483).  Here the key holds all sources of
+    the package.  A cache that cannot be read or written only costs the time to compile.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), source_digest())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ImportError,
+                IndexError, RuntimeError, pickle.PickleError):  # fmt: skip
+            return None  # truncated or foreign file
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ImportError,
+                IndexError, RuntimeError, pickle.PickleError):  # fmt: skip
+            pass  # full or read-only
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a driver of the CPU engine on its first call, through the cache on disk.
+
+    ``error_model="numpy"``: the default one branches on every division and blocks SIMD (3x).
+    No fast-math: lanes contract where they say so, geometry never does.
+    """
+    while SCALARS:
+        register_jitable(SCALARS.pop())
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    if not numba.config.DISABLE_JIT:
+        try:
+            dispatcher._cache = SourceKeyedCache(dispatcher.py_func)
+        except (RuntimeError, OSError):  # no folder can be written: compile in every process
+            pass
+    return dispatcher
+
+
+def cache_folder() -> str | None:
+    """Where compiled kernels are kept, or None if nowhere."""
+    from . import plan
+
+    path = plan.arrange._cache.cache_path
+    return None if path is None else str(path)

@@ -1,0 +1,81 @@
+"""The CPU engine: tables from the operator's rule, then one of two kernels on all threads."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._arrays import flat_memory
+from .blocks import Layout
+from .contract import contract
+from .lanes import LANE_BYTES
+from .maximum import maximum
+from .plan import arrange, place, portions
+from .tables import Bands, tabulate
+from .threads import run
+
+
+def pool(
+    rule: Any,
+    reduce: str,
+    options: Any,
+    features: NDArray[Any],
+    corners: NDArray[Any],
+    images: NDArray[np.int64],
+    output: NDArray[Any],
+    argmax: NDArray[np.int64] | None,
+    channel_axis: int,
+) -> None:
+    """Pool `features` over the boxes `corners` (K, 4) of `images` (K,) into `output`.
+
+    A box of image -1 gives zeros.  Nothing here depends on the number of threads.
+    """
+    source, source_layout = _flat(features, channel_axis)
+    target, target_layout = _flat(output, channel_axis)
+    if argmax is None:
+        labels, labels_layout = np.empty(0, np.int64), target_layout
+    else:
+        labels, labels_layout = _flat(argmax, channel_axis)
+    y_axis, x_axis = (2, 3) if channel_axis == 1 else (1, 2)
+    sizes = features.shape[y_axis], features.shape[x_axis]
+    bins = output.shape[y_axis], output.shape[x_axis]
+    like = np.empty(0, np.float64 if features.dtype == np.float64 else np.float32)
+    places = np.empty(0, np.int64 if like.itemsize == 8 else np.int32)
+    lanes = LANE_BYTES // like.itemsize
+    blocks = -(-source_layout.channels // lanes)
+
+    start = 0
+    while start < len(corners):
+        stop, table, windows = tabulate(
+            rule, reduce, corners, images, start, bins, sizes, options, like.dtype
+        )
+        order, groups = arrange(windows, images, start)
+        place(table.begin, table.index, bins, order, groups, lanes, isinstance(table, Bands))
+        cuts = portions(groups, blocks, bins[0] * bins[1])
+        if isinstance(table, Bands):
+
+            def work(first: int, last: int) -> None:
+                contract(
+                    source, source_layout, target, target_layout, start, sizes, bins, table, order,
+                    groups, first, last, like,
+                )  # fmt: skip
+        else:
+
+            def work(first: int, last: int) -> None:
+                maximum(
+                    source, source_layout, target, target_layout, labels, labels_layout, start,
+                    sizes, bins, table, order, groups, first, last, like, places,
+                )  # fmt: skip
+
+        run(work, pairwise(cuts.tolist()))
+        start = stop
+
+
+def _flat(array: NDArray[Any], channel_axis: int) -> tuple[NDArray[Any], Layout]:
+    """Flat memory of a 4-D array and where its elements lie."""
+    flat, origin, strides = flat_memory(array)
+    channels = array.shape[channel_axis]
+    if channel_axis == -1:
+        strides = strides[0], strides[3], strides[1], strides[2]
+    return flat, Layout(origin, strides[0], channels, *strides[1:])

@@ -1,0 +1,205 @@
+"""From boxes to tables: what every bin of every box reads, axis by axis.
+
+`Bands` serve means: the pixels of a bin and their weights, each pixel once, none of weight zero.
+`Items` serve maxima: the candidates of a bin, each one or two neighbouring pixels with weights.
+Both are filled from the operator's rule (`_op.Rule`) and know nothing else about it.
+
+Bin p of axis 0 (y) of box k is number ``k * (bins_y + bins_x) + p``, of axis 1 (x) it is
+``k * (bins_y + bins_x) + bins_y + p``; bin b owns the entries from ``begin[b]`` to ``begin[b + 1]``.
+"""
+
+from collections import namedtuple
+from functools import cache
+
+import numpy as np
+
+from .compile import kernel
+from .plan import SCRATCH_PIXELS
+
+ROUND_ENTRIES = 2**17
+"""Table entries after which the remaining boxes wait for the next round: about 1 MiB."""
+
+MAX_GAP = 8
+"""Unread columns that end a run: fewer cost less than starting another."""
+
+Bands = namedtuple("Bands", "begin index weight runs_begin runs")
+Bands.__doc__ = """Entry i weighs pixel ``index[i]`` by ``weight[i]``.
+
+On the x axis ``index`` counts within the columns the box uses, which are listed as runs
+``(first column, length)``: few samples on a wide box leave most columns unread.  A box too large
+for scratch has no runs and keeps its pixels.
+"""
+
+Items = namedtuple("Items", "begin index weight next_weight label stride")
+Items.__doc__ = """Entry i is ``weight[i] * pixel[index[i]] + next_weight[i] * pixel[index[i] + 1]``.
+
+A pair of entries is called ``label_y * stride[box] + label_x`` in argmax, -1 if either is -1.
+"""
+
+
+@cache
+def band_filler(rule):
+    """The kernel that fills `Bands` for boxes ``start`` up to the returned one."""
+    span, entries, entry = rule.span, rule.entries, rule.entry
+
+    @kernel
+    def fill(corners, images, start, bins, sizes, options, table, windows):
+        sums = np.zeros(max(sizes[0], sizes[1]), corners.dtype)
+        position = np.zeros(sizes[1], np.int32)
+        at, runs = 0, 0
+        table.begin[0] = 0
+        table.runs_begin[0] = 0
+        for k in range(min(len(images) - start, len(windows))):
+            bin_number = k * (bins[0] + bins[1])
+            for axis in range(2):
+                n, size = bins[axis], sizes[axis]
+                box = span(
+                    corners[start + k, 1 - axis], corners[start + k, 3 - axis], n, options[axis]
+                )
+                axis_begin = at
+                window_begin, window_end = size, 0
+                for p in range(n):
+                    first, last, divisor = entries(box, p, n, size, options[axis])
+                    if images[start + k] < 0:
+                        last = first
+                    if at + 2 * (last - first) > len(table.index):
+                        return start + k
+                    begin, end = size, 0
+                    for e in range(first, last):
+                        pixel, weight, next_weight = entry(box, p, e, n, size, options[axis])
+                        if weight != 0:
+                            sums[pixel] += weight
+                            begin, end = min(begin, pixel), max(end, pixel + 1)
+                        if next_weight != 0:
+                            sums[pixel + 1] += next_weight
+                            begin, end = min(begin, pixel + 1), max(end, pixel + 2)
+                    for pixel in range(begin, end):
+                        table.weight[at] = sums[pixel] / divisor
+                        sums[pixel] = 0
+                        if table.weight[at] != 0:
+                            table.index[at] = pixel
+                            at += 1
+                            window_begin = min(window_begin, pixel)
+                            window_end = max(window_end, pixel + 1)
+                    bin_number += 1
+                    table.begin[bin_number] = at
+                window_begin = min(window_begin, window_end)
+                windows[k, 2 * axis] = window_begin
+                windows[k, 2 * axis + 1] = window_end
+                height = windows[k, 1] - windows[k, 0]
+                if axis == 0 or height * (window_end - window_begin) > SCRATCH_PIXELS:
+                    continue
+                for i in range(axis_begin, at):
+                    position[table.index[i]] = 1
+                columns, previous = 0, -1 - MAX_GAP
+                for column in range(window_begin, window_end):
+                    if position[column] == 0:
+                        continue
+                    gap = column - previous - 1
+                    if gap >= MAX_GAP:
+                        table.runs[runs, 0] = column
+                        table.runs[runs, 1] = 0
+                        runs += 1
+                        gap = 0
+                    columns += gap
+                    position[column] = columns
+                    columns += 1
+                    table.runs[runs - 1, 1] += gap + 1
+                    previous = column
+                for i in range(axis_begin, at):
+                    table.index[i] = position[table.index[i]]
+                for column in range(window_begin, window_end):
+                    position[column] = 0
+            table.runs_begin[k + 1] = runs
+        return start + min(len(images) - start, len(windows))
+
+    return fill
+
+
+@cache
+def item_filler(rule):
+    """The kernel that fills `Items` for boxes ``start`` up to the returned one.
+
+    ``apart`` is 2 for "max_corner", where the two pixels of an entry compete, each with its own
+    weight, else 1.
+    """
+    span, entries, entry = rule.span, rule.entries, rule.entry
+    cells = rule.argmax == "cell"
+
+    @kernel
+    def fill(corners, images, start, bins, sizes, options, apart, table, windows):
+        at = 0
+        table.begin[0] = 0
+        for k in range(min(len(images) - start, len(windows))):
+            bin_number = k * (bins[0] + bins[1])
+            for axis in range(2):
+                n, size = bins[axis], sizes[axis]
+                box = span(
+                    corners[start + k, 1 - axis], corners[start + k, 3 - axis], n, options[axis]
+                )
+                stride = size
+                window_begin, window_end = size, 0
+                for p in range(n):
+                    first, last, divisor = entries(box, p, n, size, options[axis])
+                    if images[start + k] < 0:
+                        last = first
+                    if at + 2 * (last - first) > len(table.index):
+                        return start + k
+                    if not cells:
+                        stride = int(divisor) * apart
+                    for e in range(first * apart, last * apart):
+                        pixel, one, two = entry(box, p, e // apart, n, size, options[axis])
+                        if apart == 2:
+                            if e % 2 == 1:
+                                pixel += 1
+                                one = two
+                            two *= 0
+                        if one == 0:  # only the next pixel counts, or nothing does
+                            pixel += 1
+                            one, two = two, one
+                        label = pixel if cells else e
+                        if one == 0:
+                            pixel, label = 0, -1
+                        else:
+                            window_begin = min(window_begin, pixel)
+                            window_end = max(window_end, pixel + (2 if two != 0 else 1))
+                        table.weight[at] = one
+                        table.next_weight[at] = two
+                        table.index[at] = pixel
+                        table.label[at] = label
+                        at += 1
+                    bin_number += 1
+                    table.begin[bin_number] = at
+                table.stride[k] = stride
+                windows[k, 2 * axis] = min(window_begin, window_end)
+                windows[k, 2 * axis + 1] = window_end
+        return start + min(len(images) - start, len(windows))
+
+    return fill
+
+
+def tabulate(rule, reduce, corners, images, start, bins, sizes, options, dtype):
+    """Tabulate as many boxes from ``start`` on as fit a round: (stop, table, windows)."""
+    count = min(len(images) - start, max(1, ROUND_ENTRIES // sum(bins)))
+    capacity = min(ROUND_ENTRIES, 1024 + 8 * count * sum(bins))
+    begin = np.empty(count * sum(bins) + 1, np.int64)
+    windows = np.empty((count, 4), np.int64)
+    while True:
+        index = np.empty(capacity, np.int32)
+        weight = np.empty(capacity, dtype)
+        if reduce == "mean":
+            runs = np.empty((capacity, 2), np.int32)
+            table = Bands(begin, index, weight, np.empty(count + 1, np.int64), runs)
+            stop = band_filler(rule)(
+                corners, images, start, bins, sizes, options, table, windows
+            )
+        else:
+            label, stride = np.empty(capacity, np.int64), np.empty(count, np.int64)
+            table = Items(begin, index, weight, np.empty(capacity, dtype), label, stride)
+            apart = 2 if reduce == "max_corner" else 1
+            stop = item_filler(rule)(
+                corners, images, start, bins, sizes, options, apart, table, windows
+            )
+        if stop > start:
+            return stop, table, windows[: stop - start]
+        capacity *= 2

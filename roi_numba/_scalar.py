@@ -1,0 +1,94 @@
+"""Scalar mathematics shared by the operators, compiled for whichever device calls it.
+
+House rules for a ``@scalar`` body (each broken once and measured, docs/design.md):
+
+* scalars in, scalars or a small tuple out;
+* no bare float literal: ``T = type(x)`` and ``T(0.5)``, else float32 becomes float64;
+* ``int(math.floor(x))``, never ``math.floor(x)``: int64 on CPU, float32 on CUDA;
+* no fast-math: it moves sample positions by 1e-5 and adaptive counts by one.
+
+The mark compiles nothing and imports no compiler: an engine registers what is marked.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+Real: TypeAlias = Any
+"""A float32 or float64: geometry is computed in the dtype of the boxes."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SCALARS: list[Callable[..., Any]] = []
+"""Every marked function."""
+
+
+def scalar(function: Function) -> Function:
+    """Mark a function as shared scalar mathematics; it stays plain Python."""
+    SCALARS.append(function)
+    return function
+
+
+CORNER_LIMIT = 2**30
+"""Rounded corners beyond this lie off every map; clamping them keeps int64 arithmetic exact."""
+
+
+@scalar
+def on_scale(x: Real) -> bool:
+    """Whether a coordinate is finite and small enough for whole pixels to be exact."""
+    T = type(x)
+    # 2**24 + 1 is the first integer that float32 cannot hold.
+    float32 = T(16777217) == T(16777216)
+    limit = T(16777216) if float32 else T(9007199254740992)
+    return bool(abs(x) <= limit)
+
+
+@scalar
+def round_half_away(x: Real) -> Real:
+    """Nearest integer, halves away from zero, as C's round(): 2.5 -> 3, -0.5 -> -1."""
+    T = type(x)
+    size = abs(x)
+    whole = T(math.floor(size))
+    # floor(size + 0.5) would round 0.49999997 up: size - whole is exact.
+    if size - whole >= T(0.5):
+        whole += T(1)
+    return whole if x >= T(0) else -whole
+
+
+@scalar
+def corner(x: Real) -> int:
+    """A whole coordinate as an integer, clamped to +-CORNER_LIMIT."""
+    T = type(x)
+    return int(min(max(x, T(-CORNER_LIMIT)), T(CORNER_LIMIT)))
+
+
+@scalar
+def clamped_tap(t: Real, border: Real, size: int) -> tuple[int, Real, Real]:
+    """Linear interpolation at ``t`` on an axis that repeats its edge for ``border`` pixels.
+
+    Returns a pixel, its weight, and the weight of the next pixel; both are zero outside.
+    """
+    T = type(t)
+    if not (t >= -border and t <= T(size - 1) + border):
+        return 0, T(0), T(0)
+    t = max(t, T(0))
+    low = int(t)
+    if low >= size - 1:
+        return size - 1, T(1), T(0)
+    fraction = t - T(low)
+    return low, T(1) - fraction, fraction
+
+
+@scalar
+def faded_tap(t: Real, size: int) -> tuple[int, Real, Real]:
+    """Linear interpolation at ``t`` on an axis continued by zeros: it fades over one pixel."""
+    T = type(t)
+    if not (t > T(-1) and t < T(size)):
+        return 0, T(0), T(0)
+    low = int(math.floor(t))
+    fraction = t - T(low)
+    if low < 0:
+        return low, T(0), fraction
+    if low >= size - 1:
+        return low, T(1) - fraction, T(0)
+    return low, T(1) - fraction, fraction

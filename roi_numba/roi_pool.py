@@ -1,0 +1,198 @@
+"""RoIPool: the maximum (or mean) over the cells of rounded bins (Girshick, 2015)."""
+
+import math
+from typing import Any, Literal, overload
+
+from . import _op
+from ._op import Array, Boxes
+from ._scalar import Real, corner, round_half_away, scalar
+
+ROUNDINGS = ("half_away", "truncate")
+BINS = ("exact", "float", "truncate")
+
+
+@scalar
+def span(low: Real, high: Real, bins: int, options: Any) -> tuple[int, int]:
+    """First cell of the box and its number of cells."""
+    scale, truncate, _ = options
+    if truncate:
+        return corner(low * scale), max(corner((high - low) * scale), 1)
+    first = corner(round_half_away(low * scale))
+    last = corner(round_half_away(high * scale))
+    return first, max(last - first + 1, 1)
+
+
+@scalar
+def entries(
+    box: tuple[int, int], p: int, bins: int, size: int, options: Any
+) -> tuple[int, int, Real]:
+    """The cells of bin ``p`` that lie on the map."""
+    scale, _, mode = options
+    T = type(scale)
+    first, cells = box
+    if mode == 0:  # "exact"
+        low = p * cells // bins
+        high = ((p + 1) * cells + bins - 1) // bins
+    elif mode == 1:  # "float": torchvision's arithmetic, which may overrun the box by a cell
+        width = T(cells) / T(bins)
+        low = int(math.floor(T(p) * width))
+        high = int(math.ceil(T(p + 1) * width))
+    else:  # "truncate"
+        width_in_cells = max(cells // bins, 1)
+        low = p * width_in_cells
+        high = min(low + width_in_cells, cells)
+    low = min(max(low + first, 0), size)
+    high = min(max(high + first, low), size)
+    return low, high, T(high - low)
+
+
+@scalar
+def entry(
+    box: tuple[int, int], p: int, k: int, bins: int, size: int, options: Any
+) -> tuple[int, Real, Real]:
+    """Cell ``k`` counts in full."""
+    T = type(options[0])
+    return k, T(1), T(0)
+
+
+def options(
+    rounding: str = "half_away", bins: str = "exact"
+) -> tuple[tuple[bool, int], tuple[bool, int]]:
+    """The options of the rule along y and along x."""
+    truncate = _op.choice("rounding", rounding, ROUNDINGS) == "truncate"
+    axis = truncate, BINS.index(_op.choice("bins", bins, BINS))
+    return axis, axis
+
+
+RULE = _op.Rule("roi_pool", options, span, entries, entry, argmax="cell")
+
+
+@overload
+def roi_pool(
+    input: Array,
+    boxes: Boxes,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    *,
+    reduce: str = "max",
+    rounding: str = "half_away",
+    bins: str = "exact",
+    return_argmax: Literal[False] = False,
+    batch_indices: Any = None,
+    channel_axis: int = 1,
+    check_boxes: bool | None = None,
+    out: Array | None = None,
+) -> Array: ...
+@overload
+def roi_pool(
+    input: Array,
+    boxes: Boxes,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    *,
+    return_argmax: Literal[True],
+    **options: Any,
+) -> tuple[Array, Array]: ...
+def roi_pool(
+    input: Array,
+    boxes: Boxes,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    *,
+    reduce: str = "max",
+    rounding: str = "half_away",
+    bins: str = "exact",
+    return_argmax: bool = False,
+    batch_indices: Any = None,
+    channel_axis: int = 1,
+    check_boxes: bool | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Pool each box to a fixed size over whole cells of the map.
+
+    The box is rounded to cells and divided into bins of whole cells, which overlap where the
+    division leaves a remainder: pooled values jump as the box moves.
+
+    Parameters
+    ----------
+    input : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    boxes : array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
+        Rows ``(batch_index, x1, y1, x2, y2)``, or ``(x1, y1, x2, y2)`` with one array per image
+        or with `batch_indices`; in image pixels.
+    output_size : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scale : float, default 1.0
+        Feature pixels per image pixel: 1/16 for a map of stride 16.
+    reduce : {"max", "mean"}, default "max"
+        Maximum or mean over the cells of a bin that lie on the map; an empty bin gives 0.
+    rounding : {"half_away", "truncate"}, default "half_away"
+        "half_away": corners to the nearest cell, halves away from zero, the last one included.
+        "truncate": the first corner and the length are truncated (at least one cell).
+    bins : {"exact", "float", "truncate"}, default "exact"
+        "exact": from floor to ceiling in integer arithmetic.  "float": in the floating-point
+        arithmetic of Caffe, torchvision and ONNX, which for some sizes reads one cell more.
+        "truncate": bins of the truncated size, which leave the end of the box unread.
+    return_argmax : bool, default False
+        Also return which cell won (`reduce="max"` only).
+    batch_indices : array of int, shape (K,), optional
+        The image of each box, for boxes of shape (K, 4).
+    channel_axis : {1, -1}, default 1
+        Where ``input`` has its channels: 1 for (N, C, H, W), -1 for (N, H, W, C).  The output
+        has them in the same place.
+    check_boxes : bool, optional
+        Raise on boxes with non-finite coordinates or a bad batch index.  If False, such boxes
+        give zeros.  Default: True for arrays in host memory.
+    out : array, optional
+        Where to put the result: same shape, dtype and library as the result.
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of ``input`` (float32 for integers and bool); accumulated in
+        float32, in float64 for float64.
+    argmax : array of int64, same shape, only if `return_argmax`
+        Index ``i * W + j`` of the first largest cell in its H x W plane; -1 for an empty bin.
+
+    Raises
+    ------
+    ValueError
+        A shape, value or option that makes no sense, or a non-finite box.
+    TypeError
+        An array of the wrong kind or dtype.
+    IndexError
+        A batch index outside [0, N).
+
+    Notes
+    -----
+    An axis of a box covers ``n = max(e - o + 1, 1)`` cells from ``o = round(z1 * s)`` to
+    ``e = round(z2 * s)``; bin ``p`` of ``P`` has cells ``floor(p * n / P) + o`` up to, not
+    including, ``ceil((p + 1) * n / P) + o``.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", ICCV 2015, arXiv:1504.08083.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import roi_numba
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> roi_numba.roi_pool(ramp, np.array([[0, 1.0, 1, 4, 4]]), 2)
+    array([[[[22., 24.],
+             [42., 44.]]]])
+    """
+    return _op.forward(
+        RULE,
+        options(rounding, bins),
+        input,
+        boxes,
+        output_size,
+        spatial_scale,
+        reduce=_op.choice("reduce", reduce, ("max", "mean")),
+        return_argmax=return_argmax,
+        batch_indices=batch_indices,
+        channel_axis=channel_axis,
+        check_boxes=check_boxes,
+        out=out,
+    )

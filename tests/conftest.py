@@ -1,0 +1,22 @@
+"""Hypothesis profiles: ``quick`` unless HYPOTHESIS_PROFILE says ``full``, which .ci/full does."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+_common = settings(
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("quick", _common, max_examples=25)
+settings.register_profile("full", _common, max_examples=300)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20241129)
