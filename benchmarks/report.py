@@ -88,14 +88,13 @@ def comparison(rows: list[dict[str, Any]]) -> str:
 
 
 def startup(rows: list[dict[str, Any]]) -> str:
-    """Median and minimum of each figure of the start-up."""
-    lines = [
-        [row["what"], row["op"], *(time_of(of(row["times"])) for of in (median, min))]
-        if row["times"]
-        else [row["what"], row["op"], "", ""]
-        for row in rows
-    ]
-    return table(["start-up", "operator", "median", "minimum"], lines)
+    """Median and minimum of each figure of the start-up, and what it takes of the CPU."""
+    lines = []
+    for row in rows:
+        elapsed, cpu = zip(*row["times"], strict=True) if row["times"] else ((), ())
+        figures = [median(elapsed), min(elapsed), median(cpu)] if elapsed else []
+        lines.append([row["what"], row["op"], *map(time_of, figures)])
+    return table(["start-up", "operator", "median", "minimum", "CPU, median"], lines)
 
 
 def markdown(record: dict[str, Any]) -> str:

@@ -13,29 +13,33 @@ from typing import Any
 from . import environments
 from .cases import CASES
 
-# Printed by the child: seconds of the import, of the first call, and of a call from then on.
+# Printed by the child: seconds, elapsed and of CPU, of the import, of the first call, and of
+# each of the calls after it.
 CHILD = """
 import json, sys, time
 import numpy
-clock = time.perf_counter
-start = clock()
-import roi_numba
-imported = clock() - start
-first = calls = None
+
+def timed(work):
+    elapsed, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - elapsed, time.process_time() - cpu
+
+def first():
+    global run
+    run, _ = ours.prepare(workload, OPS[sys.argv[1]], int(sys.argv[2]))
+    run()
+
+def load():
+    import roi_numba
+
+times = [timed(load)]
 if len(sys.argv) > 1:
     from benchmarks import ours
     from benchmarks.cases import CASES, OPS
     workload = CASES["tiny"].build()
-    start = clock()
-    run, _ = ours.prepare(workload, OPS[sys.argv[1]], int(sys.argv[2]))
-    run()
-    first = clock() - start
-    calls = []
-    for _ in range(int(sys.argv[3])):
-        start = clock()
-        run()
-        calls.append(clock() - start)
-print(json.dumps([imported, first, calls]))
+    times.append(timed(first))
+    times += [timed(run) for _ in range(int(sys.argv[3]))]
+print(json.dumps(times))
 """
 
 
@@ -43,7 +47,7 @@ class Failed(Exception):
     """A child ended with an error; its message is on stderr."""
 
 
-def child(cache: str, op: str | None = None, calls: int = 0) -> list[Any]:
+def child(cache: str, op: str | None = None, calls: int = 0) -> list[list[float]]:
     """Run `CHILD` with Numba's cache in the folder ``cache``."""
     threads = os.cpu_count() or 1
     arguments = [] if op is None else [op, str(threads), str(calls)]
@@ -57,29 +61,29 @@ def child(cache: str, op: str | None = None, calls: int = 0) -> list[Any]:
     )
     if done.returncode:
         raise Failed
-    answer: list[Any] = json.loads(done.stdout)
+    answer: list[list[float]] = json.loads(done.stdout)
     return answer
 
 
-def import_times(repeats: int) -> dict[str, list[float]]:
-    """Seconds of ``import roi_numba`` where numpy is imported."""
+def import_times(repeats: int) -> dict[str, list[list[float]]]:
+    """Time ``import roi_numba`` where numpy is imported."""
     with tempfile.TemporaryDirectory() as cache:
         child(cache)  # byte code
         return {"import over numpy": [child(cache)[0] for _ in range(repeats)]}
 
 
-def call_times(op: str, repeats: int) -> dict[str, list[float]]:
-    """Seconds of an operator's first calls, each in a new process, and of its later ones."""
+def call_times(op: str, repeats: int) -> dict[str, list[list[float]]]:
+    """Time an operator's first calls, each in a new process, and its later ones."""
     with tempfile.TemporaryDirectory() as cache:
         return {
             "first call, no cache": [child(cache, op)[1]],
             "first call, cached": [child(cache, op)[1] for _ in range(repeats)],
-            "a call on 1 box of 16x32x32": child(cache, op, 3000)[2],
+            "a call on 1 box of 16x32x32": child(cache, op, 3000)[2:],
         }
 
 
 def measure(repeats: int = 5) -> list[dict[str, Any]]:
-    """Rows with what was timed, the operator, and seconds (none where it failed)."""
+    """Rows: what was timed, the operator, (elapsed, CPU) seconds; no times where it failed."""
     rows: list[dict[str, Any]] = []
     for op in ("", *CASES["tiny"].ops):
         try:

@@ -53,7 +53,7 @@ def host(name: str, array: Any) -> NDArray[Any]:
     """An array in host memory as a NumPy array over the same memory."""
     if not isinstance(array, np.ndarray):
         array = _borrowed(name, array)
-    if _is_bfloat16(array):
+    if array.dtype.kind == "V" and _is_bfloat16(array):  # ml_dtypes
         array = array.view(BFLOAT16)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

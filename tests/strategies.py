@@ -178,3 +178,18 @@ def inside_calls(draw, max_side=20, dtype=np.float64):
     return Call(
         values(draw(SEEDS), shape, dtype), as_boxes(rows, np.float64), draw(OUTPUT_SIZES), 1.0
     )
+
+
+@st.composite
+def large_calls(draw, dtype=np.float32):
+    """A call on a map of 100 to 200 pixels a side, with boxes of half that size and more."""
+    sides = st.integers(100, 200)
+    shape = draw(st.tuples(st.integers(1, 2), st.sampled_from([1, 17]), sides, sides))
+    rows = []
+    for _ in range(draw(st.integers(2, 3))):
+        x1, y1 = draw(positions(-60, 60)), draw(positions(-60, 60))
+        width, height = draw(positions(60, 250)), draw(positions(60, 250))
+        rows.append((draw(st.integers(0, shape[0] - 1)), x1, y1, x1 + width, y1 + height))
+    return Call(
+        values(draw(SEEDS), shape, dtype), as_boxes(rows, np.float32), draw(OUTPUT_SIZES), 1.0
+    )

@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators import MAXIMA, MEANS, OPERATORS, REDUCTIONS, ids
@@ -16,6 +16,7 @@ from strategies import (
     calls,
     exact_calls,
     inside_calls,
+    large_calls,
     specials,
     values,
 )
@@ -146,6 +147,19 @@ def test_nan_and_infinity_reach_the_bins_that_weigh_them(operator, reduction, dt
     options = operator.reductions[reduction] | data.draw(operator.draw_options())
     output, expected = run(operator, call, **options), operator.reference(*call, **options)
     assert_close(output, expected, tolerance(call, expected))
+
+
+@MATRIX
+@settings(max_examples=4)
+@given(data=st.data())
+def test_large_maps_equal_reference(operator, reduction, data):
+    """Maps of more pixels than any scratch memory, boxes that cover them."""
+    call = data.draw(large_calls())
+    options = operator.reductions[reduction] | data.draw(operator.draw_options())
+    expected = operator.reference(*call, **options)
+    for channel_axis in (1, -1):
+        output = run(operator, call, channel_axis, **options)
+        assert_close(output, expected, tolerance(call, expected))
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=ids)

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from numba.extending import register_jitable
+from .compile import inline
 
 from .lanes import gather_tile, load, read, scatter_tile, splat, store, write
 
@@ -13,7 +13,7 @@ Layout.__doc__ = """Where element (i, c, y, x) of a 4-D array lies in its flat m
 """
 
 
-@register_jitable
+@inline
 def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch):
     """Copy a region of `lanes` channels from `channel` on into scratch."""
     channels = min(lanes, layout.channels - channel)
@@ -41,7 +41,7 @@ def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch):
                 position += lanes
 
 
-@register_jitable
+@inline
 def unpack(cells, target, layout, box, channel, lanes, height, width):
     """Copy the bins of one box out of scratch."""
     channels = min(lanes, layout.channels - channel)

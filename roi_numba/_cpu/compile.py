@@ -6,24 +6,27 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numba
+from numba import config
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import CPUDispatcher
 from numba.extending import register_jitable
 
 from .._scalar import SCALARS
 
 # No fork while a thread compiles: the child would wait for ever on Numba's lock, whose owner
 # exists only in the parent.
-os.register_at_fork(
-    before=global_compiler_lock.acquire,
-    after_in_parent=global_compiler_lock.release,
-    after_in_child=global_compiler_lock.release,
-)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 @cache
@@ -63,26 +66,52 @@ class SourceKeyedCache(FunctionCache):  # type: ignore[misc]  # numba is untyped
             pass  # full or read-only
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a driver of the CPU engine on its first call, through the cache on disk.
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+"""``error_model="numpy"``: the default one branches on every division and blocks SIMD (3x).
 
-    ``error_model="numpy"``: the default one branches on every division and blocks SIMD (3x).
-    No fast-math: lanes contract where they say so, geometry never does.
-    """
-    while SCALARS:
-        register_jitable(SCALARS.pop())
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
-    if not numba.config.DISABLE_JIT:
-        try:
-            dispatcher._cache = SourceKeyedCache(dispatcher.py_func)
-        except (RuntimeError, OSError):  # no folder can be written: compile in every process
-            pass
-    return dispatcher
+No fast-math: lanes contract where they say so, geometry never does.
+"""
+
+LLVM_LEVEL = 1
+"""Vectors are explicit (`lanes`): level 3 takes twice as long to compile and runs no faster."""
+
+inline = register_jitable(**OPTIONS)
+"""Mark a function for use in kernels.
+
+It has the kernels' own options: Numba compiles a function anew for every set of options it is
+called with.
+"""
+
+
+class Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A function of the CPU engine, compiled on its first call through the cache on disk."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        while SCALARS:
+            inline(SCALARS.pop())
+        super().__init__(function, targetoptions={**OPTIONS, "nopython": True, "boundscheck": None})
+        # No folder can be written: compile in every process.
+        with suppress(RuntimeError, OSError):
+            self._cache = SourceKeyedCache(self.py_func)
+
+    def compile(self, sig: Any) -> Any:
+        """Compile for one signature at LLVM_LEVEL."""
+        with global_compiler_lock:
+            level = config.OPT
+            config.OPT = type(level)(LLVM_LEVEL)
+            try:
+                return super().compile(sig)
+            finally:
+                config.OPT = level
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function a `Kernel`, or leave it as it is under ``NUMBA_DISABLE_JIT=1``."""
+    return function if config.DISABLE_JIT else Kernel(function)
 
 
 def cache_folder() -> str | None:
     """Where compiled kernels are kept, or None if nowhere."""
-    from . import plan
+    from .contract import contract
 
-    path = plan.arrange._cache.cache_path
-    return None if path is None else str(path)
+    return getattr(contract._cache, "cache_path", None)

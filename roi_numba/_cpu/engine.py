@@ -11,9 +11,12 @@ from .blocks import Layout
 from .contract import contract
 from .lanes import LANE_BYTES
 from .maximum import maximum
-from .plan import arrange, place, portions
+from .plan import COST
 from .tables import Bands, tabulate
 from .threads import run
+
+PORTION_COST = 2_000_000
+"""Work handed to a thread at a time: about 2 ms, so that Ctrl-C is heard and no thread waits."""
 
 
 def pool(
@@ -42,17 +45,15 @@ def pool(
     bins = output.shape[y_axis], output.shape[x_axis]
     like = np.empty(0, np.float64 if features.dtype == np.float64 else np.float32)
     places = np.empty(0, np.int64 if like.itemsize == 8 else np.int32)
+    whole = rule.argmax == "cell"
     lanes = LANE_BYTES // like.itemsize
     blocks = -(-source_layout.channels // lanes)
 
     start = 0
     while start < len(corners):
-        stop, table, windows = tabulate(
-            rule, reduce, corners, images, start, bins, sizes, options, like.dtype
+        stop, table, order, groups = tabulate(
+            rule, reduce, corners, images, start, bins, sizes, options, like
         )
-        order, groups = arrange(windows, images, start)
-        place(table.begin, table.index, bins, order, groups, lanes, isinstance(table, Bands))
-        cuts = portions(groups, blocks, bins[0] * bins[1])
         if isinstance(table, Bands):
 
             def work(first: int, last: int) -> None:
@@ -65,11 +66,20 @@ def pool(
             def work(first: int, last: int) -> None:
                 maximum(
                     source, source_layout, target, target_layout, labels, labels_layout, start,
-                    sizes, bins, table, order, groups, first, last, like, places,
+                    sizes, bins, table, whole, order, groups, first, last, like, places,
                 )  # fmt: skip
 
-        run(work, pairwise(cuts.tolist()))
+        run(work, pairwise(_cuts(groups[:, COST], blocks)))
         start = stop
+
+
+def _cuts(costs: NDArray[np.int64], blocks: int) -> list[int]:
+    """Cut the items (group, channel block) into portions of about PORTION_COST."""
+    items = len(costs) * blocks
+    if int(costs.sum()) * blocks <= PORTION_COST:
+        return [0, items]
+    before = np.cumsum(np.repeat(costs, blocks)) // PORTION_COST
+    return [0, *(np.flatnonzero(np.diff(before)) + 1).tolist(), items]
 
 
 def _flat(array: NDArray[Any], channel_axis: int) -> tuple[NDArray[Any], Layout]:

@@ -256,17 +256,120 @@ def add_scaled(typingctx, total, weight, lanes):
     return total(total, weight, lanes), codegen
 
 
+UNROLLED = 4
+"""Taps for which `combine` keeps weights and offsets in registers; two samples have no more."""
+
+
+@intrinsic
+def combine(
+    typingctx, source, at, step, offsets, weights, first, last, target, to, to_step, count
+):  # fmt: skip
+    """Sum taps at ``count`` places.
+
+    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + offsets[i]]`` for
+    j < count and first <= i < last: exactly the taps there are, in their order.
+    """
+    lanes = _lanes_like(source)
+
+    def codegen(context, builder, signature, args):
+        source_array, at, step, offset_array, weight_array, first, last = args[:7]
+        target_array, to, to_step, count = args[7:]
+        vector = context.get_value_type(lanes)
+        intp = at.type
+        taps = builder.sub(last, first)
+
+        def tap(i):
+            weight = _load(context, builder, weights, weight_array, i, vector.element)
+            pointer = _pointer(context, builder, offsets, offset_array, i, INT32)
+            offset = builder.sext(builder.load(pointer, align=1), intp)
+            return _splat(builder, vector, weight), builder.add(at, offset)
+
+        def added(total, j, weight, offset):
+            where = builder.add(offset, builder.mul(j, step))
+            value = _load(context, builder, source, source_array, where, vector)
+            if total is None:
+                return builder.fmul(weight, value)
+            product = builder.fmul(weight, value, flags=("contract",))
+            return builder.fadd(total, product, flags=("contract",))
+
+        for n in range(UNROLLED + 1):
+            with builder.if_then(builder.icmp_signed(">=" if n == UNROLLED else "==", taps, intp(n))):
+                kept = [tap(builder.add(first, intp(i))) for i in range(n)]
+                with cgutils.for_range(builder, count) as place:
+                    total = None if n else ir.Constant(vector, None)
+                    for weight, offset in kept:
+                        total = added(total, place.index, weight, offset)
+                    if n == UNROLLED:
+                        sum_so_far = cgutils.alloca_once_value(builder, total)
+                        start = builder.add(first, intp(n))
+                        with cgutils.for_range_slice(builder, start, last, intp(1)) as (i, _):
+                            more = added(builder.load(sum_so_far), place.index, *tap(i))
+                            builder.store(more, sum_so_far)
+                        total = builder.load(sum_so_far)
+                    where = builder.add(to, builder.mul(place.index, to_step))
+                    _store(context, builder, target, target_array, where, total)
+        return context.get_dummy_value()
+
+    intp = types.intp
+    signature = types.void(
+        source, intp, intp, offsets, weights, intp, intp, target, intp, intp, intp
+    )
+    return signature, codegen
+
+
+def _beats(builder, value, best):
+    """Where `value` replaces `best` as the maximum: NaN never does, anything replaces NaN."""
+    not_below = builder.fcmp_unordered(">", value, best)
+    return builder.and_(not_below, builder.fcmp_ordered("ord", value, value))
+
+
 @intrinsic
 def beats(typingctx, value, best):
     """Where `value` replaces `best` as the maximum: NaN never does, anything replaces NaN."""
-    mask = Lanes(types.boolean, value.count)
 
     def codegen(context, builder, signature, args):
-        value, best = args
-        not_below = builder.fcmp_unordered(">", value, best)
-        return builder.and_(not_below, builder.fcmp_ordered("ord", value, value))
+        return _beats(builder, *args)
 
-    return mask(value, best), codegen
+    return Lanes(types.boolean, value.count)(value, best), codegen
+
+
+@intrinsic
+def largest(typingctx, source, at, pitch, height, width):
+    """The maximum over a rectangle of at least one pixel in scratch; NaN only if all are."""
+    lanes = _lanes_like(source)
+
+    def codegen(context, builder, signature, args):
+        source_array, at, pitch, height, width = args
+        vector = context.get_value_type(lanes)
+
+        def maximum(start, wins):
+            best = cgutils.alloca_once_value(builder, start)
+            with cgutils.for_range(builder, height) as row:
+                line = builder.add(at, builder.mul(row.index, pitch))
+                with cgutils.for_range(builder, width) as column:
+                    pixel = builder.add(line, builder.mul(column.index, at.type(lanes.count)))
+                    value = _load(context, builder, source, source_array, pixel, vector)
+                    so_far = builder.load(best)
+                    won = wins(value, so_far)
+                    builder.store(builder.select(won, value, so_far), best)
+            return builder.load(best)
+
+        # One instruction a pixel, but it cannot tell a rectangle of NaN from one of -inf: where
+        # a lane ends at -inf, look again.
+        bottom = _broadcast(vector, float("-inf"))
+        quick = maximum(bottom, lambda value, best: builder.fcmp_ordered(">", value, best))
+        result = cgutils.alloca_once_value(builder, quick)
+        doubtful = builder.fcmp_ordered("==", quick, bottom)
+        doubtful = builder.bitcast(doubtful, ir.IntType(lanes.count))
+        with cgutils.if_unlikely(builder, builder.icmp_unsigned("!=", doubtful, doubtful.type(0))):
+            careful = maximum(
+                _broadcast(vector, float("nan")), lambda *both: _beats(builder, *both)
+            )
+            builder.store(careful, result)
+        return builder.load(result)
+
+    intp = types.intp
+    return lanes(source, intp, intp, intp, intp), codegen
 
 
 @intrinsic

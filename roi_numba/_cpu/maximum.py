@@ -1,50 +1,45 @@
 """Maxima: the largest of a bin's candidates, and which one it was."""
 
 import numpy as np
-from numba.extending import register_jitable
 
 from .blocks import pack, unpack
-from .compile import kernel
-from .lanes import LANE_BYTES, add_scaled, beats, choose, item, load, scaled, splat, store
+from .compile import inline, kernel
+from .lanes import LANE_BYTES, add_scaled, beats, choose, item, largest, load, scaled, splat, store
 from .plan import FIRST, IMAGE, LAST, X0, X1, Y0, Y1, fits, next_chunk, scratch_pixels
 
 
-@register_jitable
-def _candidate(scratch, at, pitch, lanes, u0, u1, v0, v1):
-    """The value of two entries, of weights u along y and v along x, at offset ``at``."""
-    value = scaled(u0 * v0, load(scratch, at, scratch))
-    if v1 != 0:
-        value = add_scaled(value, u0 * v1, load(scratch, at + lanes, scratch))
-    if u1 != 0:
-        value = add_scaled(value, u1 * v0, load(scratch, at + pitch, scratch))
-        if v1 != 0:
-            value = add_scaled(value, u1 * v1, load(scratch, at + pitch + lanes, scratch))
-    return value
-
-
-@register_jitable
+@inline
 def _compete(
-    scratch, at, step_y, step_x, pitch, lanes, table, iy, end_y, ix, end_x, bin_y, bin_x,
-    cells, rows, columns, cell, places,
+    scratch, at, step_y, step_x, pitch, table, iy, end_y, ix, end_x, bin_y, bin_x, cells, rows,
+    columns, cell, places,
 ):  # fmt: skip
     """Let the entries [iy, end_y) x [ix, end_x) compete for one bin.
 
     Entry (i, j) lies at ``at + index[i] * step_y + index[j] * step_x``.  ``rows`` and ``columns``
-    hold each lane's winner, counted from entry ``bin_y`` and ``bin_x``; -1 for none.
+    hold each lane's winner, counted from entries ``bin_y`` and ``bin_x``; -1 for none.
     """
+    # Out of the loops, which would count references to the arrays at every step.
+    index, weight, next_weight = table.index, table.weight, table.next_weight
+    lanes = LANE_BYTES // cells.itemsize
     best = load(cells, cell, cells)
     row = load(rows, cell, rows)
     column = load(columns, cell, columns)
     for i in range(iy, end_y):
-        u0, u1 = item(table.weight, i), item(table.next_weight, i)
-        at_y = at + item(table.index, i) * step_y
+        u0, u1 = item(weight, i), item(next_weight, i)
+        at_y = at + item(index, i) * step_y
         for j in range(ix, end_x):
-            v0, v1 = item(table.weight, j), item(table.next_weight, j)
-            if u0 == 0 or v0 == 0:
-                value = splat(scratch.dtype.type(0), scratch)
-            else:
-                at_x = at_y + item(table.index, j) * step_x
-                value = _candidate(scratch, at_x, pitch, lanes, u0, u1, v0, v1)
+            v0, v1 = item(weight, j), item(next_weight, j)
+            value = splat(scratch.dtype.type(0), scratch)
+            if u0 != 0 and v0 != 0:
+                pixel = at_y + item(index, j) * step_x
+                value = scaled(u0 * v0, load(scratch, pixel, scratch))
+                if v1 != 0:
+                    value = add_scaled(value, u0 * v1, load(scratch, pixel + lanes, scratch))
+                if u1 != 0:
+                    pixel += pitch
+                    value = add_scaled(value, u1 * v0, load(scratch, pixel, scratch))
+                    if v1 != 0:
+                        value = add_scaled(value, u1 * v1, load(scratch, pixel + lanes, scratch))
             better = beats(value, best)
             best = choose(better, value, best)
             row = choose(better, splat(places.dtype.type(i - bin_y), places), row)
@@ -54,36 +49,110 @@ def _compete(
     store(columns, cell, column)
 
 
-@register_jitable
+@inline
+def _compete_chunked(
+    source, layout, image, channel, sizes, table, bin_y, bin_x, scratch, cells, rows, columns,
+    cell, places, lanes,
+):  # fmt: skip
+    """Let all entries of a bin compete that is too large for scratch, chunk by chunk."""
+    begin, index, weight = table.begin, table.index, table.weight
+    first_y, last_y, first_x, last_x = (
+        begin[bin_y], begin[bin_y + 1], begin[bin_x], begin[bin_x + 1]
+    )  # fmt: skip
+    iy = first_y
+    while iy < last_y:
+        end_y, y0, y1 = next_chunk(index, weight, iy, last_y, 2, sizes[0])
+        ix = first_x
+        while ix < last_x:
+            end_x, x0, x1 = next_chunk(index, weight, ix, last_x, 2, sizes[1])
+            pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+            pitch = (x1 - x0) * lanes
+            _compete(
+                scratch, -y0 * pitch - x0 * lanes, pitch, lanes, pitch, table, iy, end_y, ix,
+                end_x, first_y, first_x, cells, rows, columns, cell, places,
+            )  # fmt: skip
+            ix = end_x
+        iy = end_y
+
+
+@inline
 def _name_winners(
-    labels, layout, box, channel, lanes, bins, table, k, cells_y, cells_x, rows, columns
+    labels, layout, box, channel, lanes, bins, table, k, rows, columns
 ):
     """Write argmax of one box."""
+    bin_y = k * (bins[0] + bins[1])
+    bin_x = bin_y + bins[0]
     for p in range(bins[0]):
         for q in range(bins[1]):
             cell = (p * bins[1] + q) * lanes
             for c in range(min(lanes, layout.channels - channel)):
                 label = -1
                 if rows[cell + c] >= 0:
-                    y = table.label[table.begin[cells_y + p] + rows[cell + c]]
-                    x = table.label[table.begin[cells_x + q] + columns[cell + c]]
+                    y = table.label[table.begin[bin_y + p] + rows[cell + c]]
+                    x = table.label[table.begin[bin_x + q] + columns[cell + c]]
                     if y >= 0 and x >= 0:
                         label = y * table.stride[k] + x
                 at = layout.origin + box * layout.stride + (channel + c) * layout.channel_stride
                 labels[at + p * layout.height_stride + q * layout.width_stride] = label
 
 
+@inline
+def _pool_group(
+    source, source_layout, target, target_layout, labels, labels_layout, start, sizes, bins, table,
+    whole, order, groups, group, channel, scratch, cells, rows, columns, places, lanes,
+):  # fmt: skip
+    """One group and one block of channels."""
+    begin, index = table.begin, table.index
+    image = groups[group, IMAGE]
+    y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
+    pitch = (x1 - x0) * lanes
+    packed = fits(groups, group)
+    if packed:
+        pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+    for i in range(groups[group, FIRST], groups[group, LAST]):
+        k = order[i]
+        first_bin = k * (bins[0] + bins[1])
+        for number in range(bins[0] * bins[1]):
+            cell = number * lanes
+            bin_y = first_bin + number // bins[1]
+            bin_x = first_bin + bins[0] + number % bins[1]
+            iy, ix = begin[bin_y], begin[bin_x]
+            end_y, end_x = begin[bin_y + 1], begin[bin_x + 1]
+            empty = iy == end_y or ix == end_x
+            if whole and packed and not empty and len(labels) == 0:
+                at = index[iy] + index[ix]
+                store(cells, cell, largest(scratch, at, pitch, end_y - iy, end_x - ix))
+                continue
+            store(cells, cell, splat(cells.dtype.type(0 if empty else np.nan), cells))
+            store(rows, cell, splat(places.dtype.type(-1), places))
+            store(columns, cell, splat(places.dtype.type(-1), places))
+            if packed:
+                _compete(
+                    scratch, 0, 1, 1, pitch, table, iy, end_y, ix, end_x, iy, ix, cells, rows,
+                    columns, cell, places,
+                )  # fmt: skip
+            else:
+                _compete_chunked(
+                    source, source_layout, image, channel, sizes, table, bin_y, bin_x, scratch,
+                    cells, rows, columns, cell, places, lanes,
+                )  # fmt: skip
+        unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+        if len(labels):
+            _name_winners(
+                labels, labels_layout, start + k, channel, lanes, bins, table, k, rows, columns
+            )
+
+
 @kernel
 def maximum(
     source, source_layout, target, target_layout, labels, labels_layout, start, sizes, bins, table,
-    order, groups, first_item, last_item, like, places,
+    whole, order, groups, first_item, last_item, like, places,
 ):  # fmt: skip
     """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
 
-    Box k of the table is box ``start + k`` of the target.  ``labels`` is empty if argmax is not
-    wanted.
+    Box k of the table is box ``start + k`` of the target.  ``whole``: all entries are whole
+    pixels.  ``labels`` is empty if argmax is not wanted.
     """
-    begin, index, weight = table.begin, table.index, table.weight
     lanes = LANE_BYTES // like.itemsize
     blocks = (source_layout.channels + lanes - 1) // lanes
     pixels = scratch_pixels(groups, first_item // blocks, (last_item - 1) // blocks + 1)
@@ -91,54 +160,9 @@ def maximum(
     cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
     rows = np.empty(len(cells), places.dtype)
     columns = np.empty(len(cells), places.dtype)
-    for item_number in range(first_item, last_item):
-        group = item_number // blocks
-        channel = item_number % blocks * lanes
-        image = groups[group, IMAGE]
-        packed = fits(groups, group)
-        y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
-        if packed:
-            pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
-        for i in range(groups[group, FIRST], groups[group, LAST]):
-            k = order[i]
-            bin_y = k * (bins[0] + bins[1])
-            bin_x = bin_y + bins[0]
-            for p in range(bins[0]):
-                for q in range(bins[1]):
-                    iy, last_y = begin[bin_y + p], begin[bin_y + p + 1]
-                    ix, last_x = begin[bin_x + q], begin[bin_x + q + 1]
-                    cell = (p * bins[1] + q) * lanes
-                    empty = iy == last_y or ix == last_x
-                    identity = like.dtype.type(0 if empty else np.nan)
-                    store(cells, cell, splat(identity, like))
-                    store(rows, cell, splat(places.dtype.type(-1), places))
-                    store(columns, cell, splat(places.dtype.type(-1), places))
-                    if packed:
-                        _compete(
-                            scratch, 0, 1, 1, (x1 - x0) * lanes, lanes, table, iy, last_y, ix,
-                            last_x, iy, ix, cells, rows, columns, cell, places,
-                        )  # fmt: skip
-                        continue
-                    while iy < last_y:
-                        end_y, y0, y1 = next_chunk(index, weight, iy, last_y, 2, sizes[0])
-                        ix = begin[bin_x + q]
-                        while ix < last_x:
-                            end_x, x0, x1 = next_chunk(index, weight, ix, last_x, 2, sizes[1])
-                            pack(
-                                source, source_layout, image, channel, lanes, y0, y1, x0, x1,
-                                scratch,
-                            )  # fmt: skip
-                            pitch = (x1 - x0) * lanes
-                            _compete(
-                                scratch, -y0 * pitch - x0 * lanes, pitch, lanes, pitch, lanes,
-                                table, iy, end_y, ix, end_x, begin[bin_y + p], begin[bin_x + q],
-                                cells, rows, columns, cell, places,
-                            )  # fmt: skip
-                            ix = end_x
-                        iy = end_y
-            unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
-            if len(labels):
-                _name_winners(
-                    labels, labels_layout, start + k, channel, lanes, bins, table, k, bin_y, bin_x,
-                    rows, columns,
-                )  # fmt: skip
+    for number in range(first_item, last_item):
+        _pool_group(
+            source, source_layout, target, target_layout, labels, labels_layout, start, sizes, bins,
+            table, whole, order, groups, number // blocks, number % blocks * lanes, scratch, cells,
+            rows, columns, places, lanes,
+        )  # fmt: skip

@@ -1,34 +1,31 @@
-"""Which boxes share scratch memory, and in what portions the work is handed out.
+"""Which boxes share scratch memory, and how much of it.
 
 A group of boxes shares one region of the map, packed once for all of them.  Groups depend on the
 boxes and on constants alone, never on the number of threads.
 """
 
 import numpy as np
-from numba.extending import register_jitable
 
-from .compile import kernel
+from .compile import inline
 
 SCRATCH_PIXELS = 8192
 """Largest region packed at once: 512 KiB, half of the smallest L2 cache in use."""
 
-UNIT_COST = 2_000_000
-"""Work handed out at a time, in pixels of 64 bytes: about 2 ms, so that an interrupt is heard."""
-
 FIRST, LAST, IMAGE, Y0, Y1, X0, X1, COST = range(8)
-"""Columns of a group: its boxes are ``order[FIRST:LAST]``; its region, empty off the map."""
+"""Columns of a group.
+
+Its boxes are ``order[FIRST:LAST]``; its region is empty off the map; its cost counts operations on
+64 bytes per block of channels, roughly."""
 
 
-@kernel
-def arrange(windows, images, start):
-    """Order boxes into groups: returns the order and the groups.
+@inline
+def arrange(windows, images, start, n, order, groups, cells):
+    """Order boxes into groups: fills the order and the groups, returns their number.
 
     A group is one box, or boxes of one image whose common region is no larger than
     SCRATCH_PIXELS nor than their own windows together; other boxes are parted by image, then by
     place.
     """
-    n = len(windows)
-    order = np.empty(n, np.int64)
     # What to part by: image, then the centre of the window, doubled.
     keys = np.empty((n, 3), np.int64)
     for k in range(n):
@@ -36,7 +33,6 @@ def arrange(windows, images, start):
         keys[k, 0] = images[start + k]
         keys[k, 1] = windows[k, 0] + windows[k, 1]
         keys[k, 2] = windows[k, 2] + windows[k, 3]
-    groups = np.empty((n, 8), np.int64)
     count = 0
     waiting = np.empty((n + 1, 2), np.int64)
     waiting[0, 0] = 0
@@ -76,7 +72,7 @@ def arrange(windows, images, start):
             groups[count, Y1] = region_y1
             groups[count, X0] = region_x0
             groups[count, X1] = region_x1
-            groups[count, COST] = area + own
+            groups[count, COST] = area + own + 4 * (last - first) * cells
             count += 1
             continue
         middle, right = first, last
@@ -95,24 +91,24 @@ def arrange(windows, images, start):
         waiting[top + 1, 0] = first
         waiting[top + 1, 1] = middle
         top += 2
-    return order, groups[:count]
+    return count
 
 
-@register_jitable
+@inline
 def fits(groups, group):
     """Whether the region of a group is packed as a whole."""
     height = groups[group, Y1] - groups[group, Y0]
     return height * (groups[group, X1] - groups[group, X0]) <= SCRATCH_PIXELS
 
 
-@kernel
-def place(begin, index, bins, order, groups, lanes, by_column):
+@inline
+def place(begin, index, bins, order, groups, count, lanes, by_column):
     """Turn the pixels of a table into offsets in scratch, where the group's region lies.
 
     ``by_column``: on the x axis the table already counts within the columns a box uses.  Groups
     that do not fit in scratch keep their pixels.
     """
-    for group in range(len(groups)):
+    for group in range(count):
         if not fits(groups, group):
             continue
         pitch = (groups[group, X1] - groups[group, X0]) * lanes
@@ -126,22 +122,6 @@ def place(begin, index, bins, order, groups, lanes, by_column):
                 index[e] = (index[e] - x0) * lanes
 
 
-@kernel
-def portions(groups, blocks, cells):
-    """Cut the items (group, channel block) into runs of about UNIT_COST: the cuts."""
-    cuts = np.empty(len(groups) * blocks + 1, np.int64)
-    cuts[0] = 0
-    count, cost = 1, 0
-    for item in range(len(groups) * blocks):
-        group = item // blocks
-        boxes = groups[group, LAST] - groups[group, FIRST]
-        cost += groups[group, COST] + boxes * cells * 4
-        if cost >= UNIT_COST or item + 1 == len(groups) * blocks:
-            cuts[count] = item + 1
-            count, cost = count + 1, 0
-    return cuts[:count]
-
-
 CHUNK = 64
 """Rows and columns of the chunks in which a region too large for scratch is read."""
 
@@ -149,7 +129,7 @@ CHUNK_GAP = 8
 """Unread rows or columns that end a chunk."""
 
 
-@register_jitable
+@inline
 def scratch_pixels(groups, first, last):
     """Scratch for the groups from ``first`` up to ``last``."""
     pixels = 0
@@ -160,7 +140,7 @@ def scratch_pixels(groups, first, last):
     return pixels
 
 
-@register_jitable
+@inline
 def next_chunk(index, weight, first, last, reach, size):
     """Entries from ``first`` on that lie close together: (end, low, high).
 

@@ -13,8 +13,9 @@ from functools import cache
 
 import numpy as np
 
-from .compile import kernel
-from .plan import SCRATCH_PIXELS
+from .compile import inline, kernel
+from .lanes import LANE_BYTES
+from .plan import SCRATCH_PIXELS, arrange, place
 
 ROUND_ENTRIES = 2**17
 """Table entries after which the remaining boxes wait for the next round: about 1 MiB."""
@@ -37,12 +38,20 @@ A pair of entries is called ``label_y * stride[box] + label_x`` in argmax, -1 if
 """
 
 
+Plan = namedtuple("Plan", "windows order groups")
+Plan.__doc__ = """The pixels each box touches (y0, y1, x0, x1), and the boxes in groups (`plan`)."""
+
+
 @cache
-def band_filler(rule):
-    """The kernel that fills `Bands` for boxes ``start`` up to the returned one."""
+def bands_of(rule):
+    """The kernel that fills `Bands` and their `Plan` for as many boxes as fit.
+
+    It returns the box to go on with, ``start`` if the table cannot even hold one, and how many
+    groups there are.
+    """
     span, entries, entry = rule.span, rule.entries, rule.entry
 
-    @kernel
+    @inline
     def fill(corners, images, start, bins, sizes, options, table, windows):
         sums = np.zeros(max(sizes[0], sizes[1]), corners.dtype)
         position = np.zeros(sizes[1], np.int32)
@@ -113,12 +122,21 @@ def band_filler(rule):
             table.runs_begin[k + 1] = runs
         return start + min(len(images) - start, len(windows))
 
-    return fill
+    @kernel
+    def bands(corners, images, start, bins, sizes, options, table, plan, lanes):
+        stop = fill(corners, images, start, bins, sizes, options, table, plan.windows)
+        groups = arrange(
+            plan.windows, images, start, stop - start, plan.order, plan.groups, bins[0] * bins[1]
+        )
+        place(table.begin, table.index, bins, plan.order, plan.groups, groups, lanes, True)
+        return stop, groups
+
+    return bands
 
 
 @cache
-def item_filler(rule):
-    """The kernel that fills `Items` for boxes ``start`` up to the returned one.
+def items_of(rule):
+    """The kernel that fills `Items` and their `Plan`; as `bands_of`.
 
     ``apart`` is 2 for "max_corner", where the two pixels of an entry compete, each with its own
     weight, else 1.
@@ -126,7 +144,7 @@ def item_filler(rule):
     span, entries, entry = rule.span, rule.entries, rule.entry
     cells = rule.argmax == "cell"
 
-    @kernel
+    @inline
     def fill(corners, images, start, bins, sizes, options, apart, table, windows):
         at = 0
         table.begin[0] = 0
@@ -175,31 +193,43 @@ def item_filler(rule):
                 windows[k, 2 * axis + 1] = window_end
         return start + min(len(images) - start, len(windows))
 
-    return fill
+    @kernel
+    def items(corners, images, start, bins, sizes, options, apart, table, plan, lanes):
+        stop = fill(corners, images, start, bins, sizes, options, apart, table, plan.windows)
+        groups = arrange(
+            plan.windows, images, start, stop - start, plan.order, plan.groups, bins[0] * bins[1]
+        )
+        place(table.begin, table.index, bins, plan.order, plan.groups, groups, lanes, False)
+        return stop, groups
+
+    return items
 
 
-def tabulate(rule, reduce, corners, images, start, bins, sizes, options, dtype):
-    """Tabulate as many boxes from ``start`` on as fit a round: (stop, table, windows)."""
-    count = min(len(images) - start, max(1, ROUND_ENTRIES // sum(bins)))
-    capacity = min(ROUND_ENTRIES, 1024 + 8 * count * sum(bins))
-    begin = np.empty(count * sum(bins) + 1, np.int64)
-    windows = np.empty((count, 4), np.int64)
-    while True:
-        index = np.empty(capacity, np.int32)
-        weight = np.empty(capacity, dtype)
+def tabulate(rule, reduce, corners, images, start, bins, sizes, options, like):
+    """Tabulate as many boxes from ``start`` on as fit a round: (stop, table, order, groups)."""
+    lanes = LANE_BYTES // like.itemsize
+    both = sum(bins)
+    count = min(len(images) - start, max(1, ROUND_ENTRIES // both))
+    capacity = min(ROUND_ENTRIES, 1024 + 8 * count * both)
+    begin = np.empty(count * both + 1, np.int64)
+    per_box = np.empty(count + 1, np.int64)
+    plan = Plan(
+        np.empty((count, 4), np.int64), np.empty(count, np.int64), np.empty((count, 8), np.int64)
+    )
+    stop = start
+    while stop == start:
+        index, weight = np.empty(capacity, np.int32), np.empty(capacity, like.dtype)
         if reduce == "mean":
-            runs = np.empty((capacity, 2), np.int32)
-            table = Bands(begin, index, weight, np.empty(count + 1, np.int64), runs)
-            stop = band_filler(rule)(
-                corners, images, start, bins, sizes, options, table, windows
+            table = Bands(begin, index, weight, per_box, np.empty((capacity, 2), np.int32))
+            stop, groups = bands_of(rule)(
+                corners, images, start, bins, sizes, options, table, plan, lanes
             )
         else:
-            label, stride = np.empty(capacity, np.int64), np.empty(count, np.int64)
-            table = Items(begin, index, weight, np.empty(capacity, dtype), label, stride)
+            next_weight, label = np.empty_like(weight), np.empty(capacity, np.int64)
+            table = Items(begin, index, weight, next_weight, label, per_box)
             apart = 2 if reduce == "max_corner" else 1
-            stop = item_filler(rule)(
-                corners, images, start, bins, sizes, options, apart, table, windows
+            stop, groups = items_of(rule)(
+                corners, images, start, bins, sizes, options, apart, table, plan, lanes
             )
-        if stop > start:
-            return stop, table, windows[: stop - start]
         capacity *= 2
+    return stop, table, plan.order, plan.groups[:groups]
