@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -121,14 +122,14 @@ def compare(sides: Sides, case: str, op: str, options: argparse.Namespace) -> li
             if "failed" in row:
                 continue
             wait_for_quiet(options.patience)
-            before = busy_seconds()
+            busy, start = busy_seconds(), time.monotonic()
             answer = sides.ask(row["side"], options.limit + 60, do="round", seconds=options.seconds)
             if "failed" in answer:
                 row["failed"] = answer["failed"]
                 continue
             row["times"] += answer["times"]
-            row["wall"] += answer["wall"]
-            row["others"] += busy_seconds() - before - answer["cpu"]
+            row["wall"] += time.monotonic() - start
+            row["others"] += busy_seconds() - busy - answer["cpu"]
     return rows
 
 
@@ -155,15 +156,18 @@ def main() -> int:
     record["settings"] = {
         key: getattr(options, key) for key in ("rounds", "seconds", "limit", "patience", "out")
     }
-    for threads in options.threads if wanted else ():
-        with Sides([peers.OURS, *options.peer], threads) as sides:
-            for case, op in wanted:
-                print(f"{case} {op}, {threads} thread(s) …", file=sys.stderr)
-                record["rows"] += compare(sides, case, op, options)
-                for worker in sides.workers.values():
-                    record["versions"] |= worker.versions
-    if with_startup:
-        record["startup"] = startup.measure()
+    try:
+        for threads in options.threads if wanted else ():
+            with Sides([peers.OURS, *options.peer], threads) as sides:
+                for case, op in wanted:
+                    print(f"{case} {op}, {threads} thread(s) …", file=sys.stderr)
+                    record["rows"] += compare(sides, case, op, options)
+                    for worker in sides.workers.values():
+                        record["versions"] |= worker.versions
+        if with_startup:
+            record["startup"] = startup.measure()
+    except KeyboardInterrupt:
+        print("interrupted; what follows is what was measured so far", file=sys.stderr)
     print(report.markdown(record))
     if options.json:
         options.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -28,6 +28,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
+            start_new_session=True,  # Ctrl-C is for the driver
         )
 
     def ask(self, limit: float, **request: Any) -> dict[str, Any]:
@@ -52,7 +53,12 @@ class Worker:
         return answer
 
     def stop(self) -> None:
-        self._process.communicate()
+        """End the process, in the middle of a request if need be."""
+        try:
+            self._process.communicate(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
 
 
 def busy_seconds() -> float:

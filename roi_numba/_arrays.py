@@ -124,8 +124,7 @@ def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]
     if array.dtype == np.float16:
         array = array.view(FLOAT16)
     if array.flags.c_contiguous and array.flags.writeable:
-        strides = tuple(stride // itemsize for stride in array.strides)
-        return array.reshape(-1), 0, strides
+        return array.reshape(-1), 0, tuple(stride // itemsize for stride in array.strides)
     low = sum(min(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))
     high = sum(max(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))
     interface = {

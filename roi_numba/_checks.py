@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 def int_pair(name: str, value: Any, minimum: int | None = None) -> tuple[int, int]:
     """An integer for both axes, or one for each: (height, width)."""
+    if type(value) is int and (0 if minimum is None else minimum) <= value < 2**31:
+        return value, value  # nearly every call, and small calls count microseconds
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     wanted = "an int or (height, width)"
     if minimum is not None:
@@ -116,24 +118,22 @@ def geometry(name: str, boxes: NDArray[Any]) -> NDArray[Any]:
     raise TypeError(f"{name} must be of a float or integer dtype, got {boxes.dtype}")
 
 
-def _image_numbers(
-    name: str, numbers: NDArray[Any], images: int, check: bool
-) -> NDArray[np.int64]:
+def _image_numbers(name: str, numbers: NDArray[Any], images: int, check: bool) -> NDArray[np.int64]:
     """Batch indices as int64, -1 for bad ones unless they are to be checked."""
     if numbers.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be integers, got dtype {numbers.dtype}")
-    good = (numbers >= 0) & (numbers < images)
-    if numbers.dtype.kind == "f":
-        good &= numbers == np.floor(numbers)
+    with np.errstate(invalid="ignore"):  # NaN and 1e30 as integers are caught below
+        whole = numbers.astype(np.int64)
+    good = (whole == numbers) & (whole >= 0) & (whole < images)
     if good.all():
-        return numbers.astype(np.int64)
+        return whole
     if check:
         k = int(np.argmin(good))
         number = numbers[k].item()
         if number != number or number != math.floor(number):
             raise ValueError(f"{name} must be whole numbers, got {number} for box {k}")
         raise IndexError(f"{name} must be in [0, {images}), got {number:.0f} for box {k}")
-    return np.where(good, numbers, -1).astype(np.int64)
+    return np.where(good, whole, -1)
 
 
 def regions(

@@ -156,7 +156,7 @@ class Scene:
 
     @cached_property
     def features(self) -> Floats:
-        """Means over blocks of stride × stride pixels, (1, 3, rows, columns)."""
+        """Means over blocks of stride x stride pixels, (1, 3, rows, columns)."""
         mean = self.photo.astype(np.float64)
         for axis in (0, 1):
             starts = np.arange(0, mean.shape[axis], self.stride)
@@ -278,7 +278,8 @@ def run(
 
         from . import _figure
     except ModuleNotFoundError as error:
-        raise DemoError(f'{error.name} is missing: pip install "roi_numba[demo]"') from None
+        missing = str(error.name).partition(".")[0]
+        raise DemoError(f'{missing} is missing: pip install "roi_numba[demo]"') from None
     scene = Scene(_figure.read_photo(image), stride, size)
     height, width, _ = scene.photo.shape
     boxes = boxes or [_PORTRAIT_BOX if image is None else _middle(width, height)]

@@ -1,5 +1,7 @@
 """The demo's picture; the only module that imports matplotlib, and only the demo imports it."""
 
+# ruff: noqa: RUF001  (the picture is typeset with real multiplication signs and dashes)
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +10,10 @@ import matplotlib.cbook
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -92,11 +96,9 @@ class _Page:
         rectangle = (left / _WIDTH, bottom / self.height, width / _WIDTH, height / self.height)
         return self.figure.add_axes(rectangle)
 
-    def text(self, left: float, top: float, text: str, pixels: float, **style: Any) -> float:
-        """Write ``text`` and return where it ends."""
+    def text(self, left: float, top: float, text: str, pixels: float, **style: Any) -> Text:
         style = {"va": "baseline", "fontsize": pixels * 72 / _DPI, **style}
-        written = self.figure.text(left / _WIDTH, 1 - top / self.height, text, **style)
-        return float(written.get_window_extent().x1)
+        return self.figure.text(left / _WIDTH, 1 - top / self.height, text, **style)
 
 
 def _head(page: _Page) -> None:
@@ -222,9 +224,10 @@ def _verdict(step: float, smooth: float) -> str:
 
 
 def _heading(page: _Page, top: float, title: str, legend: Sequence[tuple[str, str]]) -> None:
-    end = page.text(_MARGIN, top, title, 19, weight="bold")
+    written = page.text(_MARGIN, top, title, 19, weight="bold")
     for words, colour in legend:
-        end = page.text(end + 20, top, words, 16, color=colour)
+        end = written.get_window_extent().x1
+        written = page.text(end + 20, top, words, 16, color=colour)
 
 
 def _outline(box: Box, colour: str, width: float) -> Rectangle:
@@ -272,17 +275,19 @@ def _draw_photo(axes: Axes, scene: Scene, view: tuple[float, float, float, float
 
 
 def _draw_reads(axes: Axes, x: Reads, y: Reads, followed: Slide) -> None:
-    for top, bottom in y.bins:
-        for left, right in x.bins:
-            axes.add_patch(_filled((left, top, right, bottom), 0.08))
+    bins = [_bin(x, y, row, column) for row in range(len(y.bins)) for column in range(len(x.bins))]
+    axes.add_collection(PatchCollection(bins, color=_READ, alpha=0.08, linewidth=0))
+    axes.add_collection(
+        PatchCollection(
+            [_bin(x, y, followed.row, followed.column)], color=_READ, alpha=0.6, linewidth=0
+        )
+    )
     (left, right), (top, bottom) = x.extent, y.extent
     axes.vlines(np.unique(x.bins), top, bottom, color=_READ, linewidth=0.9)
     axes.hlines(np.unique(y.bins), left, right, color=_READ, linewidth=0.9)
     axes.plot(*np.meshgrid(x.samples, y.samples), ".", color=_READ, markersize=2.2)
-    (left, right), (top, bottom) = x.bins[followed.column], y.bins[followed.row]
-    axes.add_patch(_filled((left, top, right, bottom), 0.6))
 
 
-def _filled(box: Box, alpha: float) -> Rectangle:
-    x1, y1, x2, y2 = box
-    return Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=_READ, alpha=alpha, linewidth=0)
+def _bin(x: Reads, y: Reads, row: int, column: int) -> Rectangle:
+    (left, right), (top, bottom) = x.bins[column], y.bins[row]
+    return Rectangle((left, top), right - left, bottom - top)

@@ -77,7 +77,9 @@ def forward(
         check,
     )
 
-    shape = (len(corners), channels, *bins) if channel_axis == 1 else (len(corners), *bins, channels)
+    shape = (
+        (len(corners), channels, *bins) if channel_axis == 1 else (len(corners), *bins, channels)
+    )
     dtype = _arrays.result_dtype(features.dtype)
     if out is None:
         output = np.empty(shape, dtype)
@@ -119,7 +121,9 @@ def _borrowed_boxes(input: Any, boxes: Any) -> Any:
     borrowed = []
     for part in boxes if several else [boxes]:
         if several and isinstance(part, (list, tuple)):
-            part = np.asarray(part, dtype=np.float64).reshape(-1, 4) if not part else np.asarray(part)
+            part = (
+                np.asarray(part, dtype=np.float64).reshape(-1, 4) if not part else np.asarray(part)
+            )
         if _arrays.owner("boxes", part) not in (home, np):
             raise TypeError(
                 f"boxes must come from the library of input or NumPy, got {type(part).__name__} "

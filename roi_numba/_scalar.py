@@ -56,10 +56,10 @@ def round_half_away(x: Real) -> Real:
 
 
 @scalar
-def corner(x: Real) -> int:
-    """A whole coordinate as an integer, clamped to +-CORNER_LIMIT."""
+def clamped_corner(x: Real) -> Real:
+    """A coordinate clamped to +-CORNER_LIMIT, so that it fits an integer."""
     T = type(x)
-    return int(min(max(x, T(-CORNER_LIMIT)), T(CORNER_LIMIT)))
+    return min(max(x, T(-CORNER_LIMIT)), T(CORNER_LIMIT))
 
 
 @scalar

@@ -1,4 +1,4 @@
-"""Precise RoI pooling: the exact mean of the interpolated map over each bin (Jiang et al., 2018)."""
+"""Precise RoI pooling: the exact mean of the interpolated map in a bin (Jiang et al., 2018)."""
 
 import math
 from typing import Any
@@ -65,7 +65,7 @@ def entry(
 
 
 def options(aligned: bool = False) -> tuple[tuple[bool], tuple[bool]]:
-    """The options of the rule along y and along x."""
+    """Check the operator's own options; return those of the y and of the x axis."""
     axis = (_op.flag("aligned", aligned),)
     return axis, axis
 
@@ -150,7 +150,7 @@ def prroi_pool(
     array([[[[19.25, 20.75],
              [34.25, 35.75]]]])
     """
-    return _op.forward(
+    output: Array = _op.forward(
         RULE,
         options(aligned),
         input,
@@ -164,3 +164,4 @@ def prroi_pool(
         check_boxes=check_boxes,
         out=out,
     )
+    return output

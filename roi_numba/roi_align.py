@@ -78,7 +78,7 @@ def entry(
 def options(
     sampling_ratio: int | tuple[int, int] = -1, aligned: bool = False
 ) -> tuple[tuple[int, bool], tuple[int, bool]]:
-    """The options of the rule along y and along x."""
+    """Check the operator's own options; return those of the y and of the x axis."""
     sampling_y, sampling_x = _op.int_pair("sampling_ratio", sampling_ratio)
     aligned = _op.flag("aligned", aligned)
     return (sampling_y, aligned), (sampling_x, aligned)
@@ -112,8 +112,12 @@ def roi_align(
     sampling_ratio: int | tuple[int, int] = -1,
     aligned: bool = False,
     *,
+    reduce: str = "mean",
     return_argmax: Literal[True],
-    **options: Any,
+    batch_indices: Any = None,
+    channel_axis: int = 1,
+    check_boxes: bool | None = None,
+    out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def roi_align(
     input: Array,

@@ -5,7 +5,7 @@ from typing import Any, Literal, overload
 
 from . import _op
 from ._op import Array, Boxes
-from ._scalar import Real, corner, round_half_away, scalar
+from ._scalar import Real, clamped_corner, round_half_away, scalar
 
 ROUNDINGS = ("half_away", "truncate")
 BINS = ("exact", "float", "truncate")
@@ -16,9 +16,10 @@ def span(low: Real, high: Real, bins: int, options: Any) -> tuple[int, int]:
     """First cell of the box and its number of cells."""
     scale, truncate, _ = options
     if truncate:
-        return corner(low * scale), max(corner((high - low) * scale), 1)
-    first = corner(round_half_away(low * scale))
-    last = corner(round_half_away(high * scale))
+        cells = int(clamped_corner((high - low) * scale))
+        return int(clamped_corner(low * scale)), max(cells, 1)
+    first = int(round_half_away(clamped_corner(low * scale)))
+    last = int(round_half_away(clamped_corner(high * scale)))
     return first, max(last - first + 1, 1)
 
 
@@ -58,7 +59,7 @@ def entry(
 def options(
     rounding: str = "half_away", bins: str = "exact"
 ) -> tuple[tuple[bool, int], tuple[bool, int]]:
-    """The options of the rule along y and along x."""
+    """Check the operator's own options; return those of the y and of the x axis."""
     truncate = _op.choice("rounding", rounding, ROUNDINGS) == "truncate"
     axis = truncate, BINS.index(_op.choice("bins", bins, BINS))
     return axis, axis
@@ -90,8 +91,14 @@ def roi_pool(
     output_size: int | tuple[int, int],
     spatial_scale: float = 1.0,
     *,
+    reduce: str = "max",
+    rounding: str = "half_away",
+    bins: str = "exact",
     return_argmax: Literal[True],
-    **options: Any,
+    batch_indices: Any = None,
+    channel_axis: int = 1,
+    check_boxes: bool | None = None,
+    out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def roi_pool(
     input: Array,

@@ -47,7 +47,7 @@ def entry(
 def options(
     sampling_ratio: int | tuple[int, int] = 1, quantize: bool = True
 ) -> tuple[tuple[int, bool], tuple[int, bool]]:
-    """The options of the rule along y and along x."""
+    """Check the operator's own options; return those of the y and of the x axis."""
     sampling_y, sampling_x = _op.int_pair("sampling_ratio", sampling_ratio, minimum=1)
     quantize = _op.flag("quantize", quantize)
     return (sampling_y, quantize), (sampling_x, quantize)
@@ -80,8 +80,13 @@ def roi_warp(
     spatial_scale: float = 1.0,
     sampling_ratio: int | tuple[int, int] = 1,
     *,
+    reduce: str = "max",
+    quantize: bool = True,
     return_argmax: Literal[True],
-    **options: Any,
+    batch_indices: Any = None,
+    channel_axis: int = 1,
+    check_boxes: bool | None = None,
+    out: Array | None = None,
 ) -> tuple[Array, Array]: ...
 def roi_warp(
     input: Array,

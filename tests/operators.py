@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from hypothesis import strategies as st
+from itertools import product
 
 import reference
+from hypothesis import strategies as st
+
 import roi_numba
 
 
@@ -31,6 +32,12 @@ class Operator:
     def draw_options(self, exact=False):
         values = self.options | (self.exact_options if exact else {})
         return st.fixed_dictionaries({name: st.sampled_from(v) for name, v in values.items()})
+
+    def all_options(self):
+        """Every combination of options."""
+        return [
+            dict(zip(self.options, each, strict=True)) for each in product(*self.options.values())
+        ]
 
 
 def _reduce(*names):

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from operators import MAXIMA, MEANS, OPERATORS, REDUCTIONS, ids
 from strategies import (
     FLOATS,
+    HUGE,
     INTEGERS,
     LAYOUTS,
     SEEDS,
+    Call,
     as_boxes,
     calls,
     exact_calls,
@@ -147,6 +148,32 @@ def test_nan_and_infinity_reach_the_bins_that_weigh_them(operator, reduction, dt
     options = operator.reductions[reduction] | data.draw(operator.draw_options())
     output, expected = run(operator, call, **options), operator.reference(*call, **options)
     assert_close(output, expected, tolerance(call, expected))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=ids)
+@MATRIX
+def test_huge_boxes_equal_reference(operator, reduction, dtype, rng):
+    """Every pair of huge sides, with every option: the mapping to integers must not wrap."""
+    features = rng.normal(size=(1, 3, 5, 6)).astype(dtype)
+    sides = [*HUGE, (1.0, 4.0)]
+    boxes = as_boxes([(0, *x, *y) for x in sides for y in sides], dtype)[:, [0, 1, 3, 2, 4]]
+    for options in operator.all_options():
+        call = Call(features, boxes, 2, 1.0)
+        options = operator.reductions[reduction] | options
+        expected = operator.reference(*call, **options)
+        assert_close(run(operator, call, **options), expected, tolerance(call, expected))
+
+
+@MATRIX
+def test_small_bins_keep_their_digits(operator, reduction, rng):
+    """Bins of 1/200 pixel across the map's edges and its first pixels, in float32."""
+    start = np.arange(-1.1, 2.2, 0.1)
+    boxes = as_boxes(np.stack([0 * start, start, start, start + 0.03, start + 0.02], 1), np.float32)
+    call = Call(rng.normal(size=(1, 2, 3, 2)).astype(np.float32), boxes, 5, 1.0)
+    for options in operator.all_options():
+        options = operator.reductions[reduction] | options
+        expected = operator.reference(*call, **options)
+        assert_close(run(operator, call, **options), expected, tolerance(call, expected))
 
 
 @MATRIX

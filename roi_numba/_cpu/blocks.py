@@ -3,7 +3,6 @@
 from collections import namedtuple
 
 from .compile import inline
-
 from .lanes import gather_tile, load, read, scatter_tile, splat, store, write
 
 Layout = namedtuple("Layout", "origin stride channels channel_stride height_stride width_stride")

@@ -40,7 +40,7 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-class SourceKeyedCache(FunctionCache):  # type: ignore[misc]  # numba is untyped
+class SourceKeyedCache(FunctionCache):
     """Numba's cache on disk, never stale and never a reason to fail.
 
     Numba keys compiled code on the file of the compiled function alone: after an edit in another
@@ -83,7 +83,7 @@ called with.
 """
 
 
-class Kernel(CPUDispatcher):  # type: ignore[misc]
+class Kernel(CPUDispatcher):
     """A function of the CPU engine, compiled on its first call through the cache on disk."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -114,4 +114,4 @@ def cache_folder() -> str | None:
     """Where compiled kernels are kept, or None if nowhere."""
     from .contract import contract
 
-    return getattr(contract._cache, "cache_path", None)
+    return getattr(getattr(contract, "_cache", None), "cache_path", None)

@@ -105,7 +105,7 @@ def _pool_group(
 @kernel
 def contract(
     source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
-    first_item, last_item, like,
+    like, first_item, last_item,
 ):  # fmt: skip
     """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
 

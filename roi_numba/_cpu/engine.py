@@ -1,5 +1,7 @@
 """The CPU engine: tables from the operator's rule, then one of two kernels on all threads."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -54,21 +56,14 @@ def pool(
         stop, table, order, groups = tabulate(
             rule, reduce, corners, images, start, bins, sizes, options, like
         )
+        shared = source, source_layout, target, target_layout, start, sizes, bins, table
+        work: Callable[[int, int], None]
         if isinstance(table, Bands):
-
-            def work(first: int, last: int) -> None:
-                contract(
-                    source, source_layout, target, target_layout, start, sizes, bins, table, order,
-                    groups, first, last, like,
-                )  # fmt: skip
+            work = partial(contract, *shared, order, groups, like)
         else:
-
-            def work(first: int, last: int) -> None:
-                maximum(
-                    source, source_layout, target, target_layout, labels, labels_layout, start,
-                    sizes, bins, table, whole, order, groups, first, last, like, places,
-                )  # fmt: skip
-
+            work = partial(
+                maximum, *shared, whole, labels, labels_layout, order, groups, like, places
+            )
         run(work, pairwise(_cuts(groups[:, COST], blocks)))
         start = stop
 

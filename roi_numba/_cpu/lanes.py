@@ -5,19 +5,19 @@ slices of scratch memory pays a load, a store and LLVM's run-time alias checks f
 Transposing tiles in registers packs c4-head in 1.6 ms; the plain double loop took 5.1-9 ms
 (2.5 GHz AVX-512 Xeon, one thread).
 
-Arrays hold their own storage format; lanes and scalars in the kernels are always of the
-accumulation dtype, that of the array `like`.  16-bit floats, which Numba's CPU target does not
-know, come in as records with one uint16 field named after the encoding.
+Arrays hold their own format (`formats`); lanes and scalars in the kernels are always of the
+accumulation dtype, that of the array `like`.
 """
 
 from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic, models, register_model
 
+from .formats import broadcast, decoded, encoded, resized, storage_type
+
 LANE_BYTES = 64
 """One cache line; one AVX-512 register, two of AVX2, four of NEON."""
 
-INT16 = ir.IntType(16)
 INT32 = ir.IntType(32)
 
 
@@ -47,96 +47,6 @@ def _splat(builder, vector, scalar):
     return builder.shuffle_vector(first, first, zeros)
 
 
-def _broadcast(ir_type, value):
-    """A constant of a scalar or vector type."""
-    if isinstance(ir_type, ir.VectorType):
-        return ir.Constant(ir_type, [value] * ir_type.count)
-    return ir.Constant(ir_type, value)
-
-
-def _resized(ir_type, scalar):
-    """`scalar`, or a vector of it as long as `ir_type`."""
-    return ir.VectorType(scalar, ir_type.count) if isinstance(ir_type, ir.VectorType) else scalar
-
-
-# Storage formats: value <-> what lies in the array, for scalars and vectors alike.
-
-
-def _encoding(dtype):
-    """'float16' or 'bfloat16' for the record dtypes that stand for them, else None."""
-    return next(iter(dtype.fields)) if isinstance(dtype, types.Record) else None
-
-
-def _storage_type(context, dtype):
-    if _encoding(dtype):
-        return INT16
-    return ir.IntType(8) if dtype == types.boolean else context.get_data_type(dtype)
-
-
-def _decoded(builder, dtype, stored, value_type):
-    """Array storage -> accumulation dtype."""
-    encoding = _encoding(dtype)
-    if encoding:
-        bits = builder.zext(stored, _resized(value_type, INT32))
-
-        def i32(value):
-            return _broadcast(bits.type, value)
-
-        if encoding == "bfloat16":
-            return builder.bitcast(builder.shl(bits, i32(16)), value_type)
-        # float16: move exponent and mantissa into place, rescale by 2**112 (exact, subnormals
-        # included), and give infinity and NaN their all-ones exponent back.
-        magnitude = builder.shl(builder.and_(bits, i32(0x7FFF)), i32(13))
-        finite = builder.bitcast(
-            builder.fmul(builder.bitcast(magnitude, value_type), _broadcast(value_type, 2.0**112)),
-            bits.type,
-        )
-        special = builder.icmp_unsigned(">=", magnitude, i32(0x0F800000))
-        magnitude = builder.select(special, builder.or_(magnitude, i32(0x7F800000)), finite)
-        sign = builder.shl(builder.and_(bits, i32(0x8000)), i32(16))
-        return builder.bitcast(builder.or_(magnitude, sign), value_type)
-    if dtype == types.boolean:
-        stored = builder.icmp_unsigned("!=", stored, _broadcast(stored.type, 0))
-        return builder.uitofp(stored, value_type)
-    if isinstance(dtype, types.Integer):
-        convert = builder.sitofp if dtype.signed else builder.uitofp
-        return convert(stored, value_type)
-    return stored
-
-
-def _encoded(builder, dtype, value):
-    """Accumulation dtype -> array storage, rounded to nearest even."""
-    encoding = _encoding(dtype)
-    if not encoding:
-        return value
-    bits = builder.bitcast(value, _resized(value.type, INT32))
-
-    def i32(number):
-        return _broadcast(bits.type, number)
-
-    def nearest_even(number, dropped):
-        odd = builder.and_(builder.lshr(number, i32(dropped)), i32(1))
-        half = builder.add(odd, i32((1 << (dropped - 1)) - 1))
-        return builder.lshr(builder.add(number, half), i32(dropped))
-
-    magnitude = builder.and_(bits, i32(0x7FFFFFFF))
-    nan = builder.icmp_unsigned(">", magnitude, i32(0x7F800000))
-    if encoding == "bfloat16":
-        result = builder.select(nan, i32(0x7FC0), nearest_even(magnitude, 16))
-    else:
-        normal = nearest_even(builder.sub(magnitude, i32(112 << 23)), 13)
-        # Below 2**-14: adding 0.5 lets the addition itself round to a multiple of 2**-24.
-        shifted = builder.fadd(builder.bitcast(magnitude, value.type), _broadcast(value.type, 0.5))
-        subnormal = builder.sub(builder.bitcast(shifted, bits.type), i32(0x3F000000))
-        small = builder.icmp_unsigned("<", magnitude, i32(113 << 23))
-        result = builder.select(small, subnormal, normal)
-        large = builder.icmp_unsigned(">=", magnitude, i32(143 << 23))
-        result = builder.select(large, i32(0x7C00), result)
-        result = builder.select(nan, i32(0x7E00), result)
-    sign = builder.and_(builder.lshr(bits, i32(16)), i32(0x8000))
-    return builder.trunc(builder.or_(result, sign), _resized(value.type, INT16))
-
-
 def _pointer(context, builder, array_type, array, index, storage, count=1):
     """Address of element `index`; with NUMBA_BOUNDSCHECK=1, `count` elements must exist there."""
     array = context.make_array(array_type)(context, builder, array)
@@ -153,14 +63,14 @@ def _pointer(context, builder, array_type, array, index, storage, count=1):
 
 
 def _load(context, builder, array_type, array, index, value_type):
-    storage = _resized(value_type, _storage_type(context, array_type.dtype))
+    storage = resized(value_type, storage_type(context, array_type.dtype))
     count = value_type.count if isinstance(value_type, ir.VectorType) else 1
     pointer = _pointer(context, builder, array_type, array, index, storage, count)
-    return _decoded(builder, array_type.dtype, builder.load(pointer, align=1), value_type)
+    return decoded(builder, array_type.dtype, builder.load(pointer, align=1), value_type)
 
 
 def _store(context, builder, array_type, array, index, value):
-    stored = _encoded(builder, array_type.dtype, value)
+    stored = encoded(builder, array_type.dtype, value)
     count = value.type.count if isinstance(value.type, ir.VectorType) else 1
     pointer = _pointer(context, builder, array_type, array, index, stored.type, count)
     builder.store(stored, pointer, align=1)
@@ -235,7 +145,7 @@ def splat(typingctx, value, like):
 
 @intrinsic
 def scaled(typingctx, weight, lanes):
-    """weight * lanes"""
+    """Multiply: weight * lanes."""
 
     def codegen(context, builder, signature, args):
         weight, value = args
@@ -246,7 +156,7 @@ def scaled(typingctx, weight, lanes):
 
 @intrinsic
 def add_scaled(typingctx, total, weight, lanes):
-    """total + weight * lanes, with one rounding where the CPU has a fused multiply-add."""
+    """Add: total + weight * lanes, with one rounding where the CPU has a fused multiply-add."""
 
     def codegen(context, builder, signature, args):
         total, weight, value = args
@@ -293,7 +203,9 @@ def combine(
             return builder.fadd(total, product, flags=("contract",))
 
         for n in range(UNROLLED + 1):
-            with builder.if_then(builder.icmp_signed(">=" if n == UNROLLED else "==", taps, intp(n))):
+            with builder.if_then(
+                builder.icmp_signed(">=" if n == UNROLLED else "==", taps, intp(n))
+            ):
                 kept = [tap(builder.add(first, intp(i))) for i in range(n)]
                 with cgutils.for_range(builder, count) as place:
                     total = None if n else ir.Constant(vector, None)
@@ -356,15 +268,13 @@ def largest(typingctx, source, at, pitch, height, width):
 
         # One instruction a pixel, but it cannot tell a rectangle of NaN from one of -inf: where
         # a lane ends at -inf, look again.
-        bottom = _broadcast(vector, float("-inf"))
+        bottom = broadcast(vector, float("-inf"))
         quick = maximum(bottom, lambda value, best: builder.fcmp_ordered(">", value, best))
         result = cgutils.alloca_once_value(builder, quick)
         doubtful = builder.fcmp_ordered("==", quick, bottom)
         doubtful = builder.bitcast(doubtful, ir.IntType(lanes.count))
         with cgutils.if_unlikely(builder, builder.icmp_unsigned("!=", doubtful, doubtful.type(0))):
-            careful = maximum(
-                _broadcast(vector, float("nan")), lambda *both: _beats(builder, *both)
-            )
+            careful = maximum(broadcast(vector, float("nan")), lambda *both: _beats(builder, *both))
             builder.store(careful, result)
         return builder.load(result)
 

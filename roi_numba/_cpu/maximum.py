@@ -76,9 +76,7 @@ def _compete_chunked(
 
 
 @inline
-def _name_winners(
-    labels, layout, box, channel, lanes, bins, table, k, rows, columns
-):
+def _name_winners(labels, layout, box, channel, lanes, bins, table, k, rows, columns):
     """Write argmax of one box."""
     bin_y = k * (bins[0] + bins[1])
     bin_x = bin_y + bins[0]
@@ -145,8 +143,8 @@ def _pool_group(
 
 @kernel
 def maximum(
-    source, source_layout, target, target_layout, labels, labels_layout, start, sizes, bins, table,
-    whole, order, groups, first_item, last_item, like, places,
+    source, source_layout, target, target_layout, start, sizes, bins, table, whole, labels,
+    labels_layout, order, groups, like, places, first_item, last_item,
 ):  # fmt: skip
     """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
 

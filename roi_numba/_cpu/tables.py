@@ -4,8 +4,8 @@
 `Items` serve maxima: the candidates of a bin, each one or two neighbouring pixels with weights.
 Both are filled from the operator's rule (`_op.Rule`) and know nothing else about it.
 
-Bin p of axis 0 (y) of box k is number ``k * (bins_y + bins_x) + p``, of axis 1 (x) it is
-``k * (bins_y + bins_x) + bins_y + p``; bin b owns the entries from ``begin[b]`` to ``begin[b + 1]``.
+Bin p along y of box k is number ``k * (bins_y + bins_x) + p``, along x it is ``bins_y`` further;
+bin b owns the entries from ``begin[b]`` up to, not including, ``begin[b + 1]``.
 """
 
 from collections import namedtuple
@@ -32,7 +32,7 @@ for scratch has no runs and keeps its pixels.
 """
 
 Items = namedtuple("Items", "begin index weight next_weight label stride")
-Items.__doc__ = """Entry i is ``weight[i] * pixel[index[i]] + next_weight[i] * pixel[index[i] + 1]``.
+Items.__doc__ = """Entry i: ``weight[i] * pixel[index[i]] + next_weight[i] * pixel[index[i] + 1]``.
 
 A pair of entries is called ``label_y * stride[box] + label_x`` in argmax, -1 if either is -1.
 """

@@ -114,6 +114,11 @@ def run(work: Callable[[int, int], None], portions: Iterable[tuple[int, int]]) -
     exception, Ctrl-C included, drops the portions not yet begun and waits for the others.
     """
     waiting = deque(portions)
+    others = min(_count, len(waiting)) - 1
+    if others < 1:
+        for first, last in waiting:
+            work(first, last)
+        return
 
     def drain() -> None:
         try:
@@ -127,10 +132,6 @@ def run(work: Callable[[int, int], None], portions: Iterable[tuple[int, int]]) -
             waiting.clear()
             raise
 
-    others = min(_count, len(waiting)) - 1
-    if others < 1:
-        drain()
-        return
     pool = _workers(others)
     futures = [pool.submit(drain) for _ in range(others)]
     failure: BaseException | None = None

@@ -1,0 +1,289 @@
+"""What comes before the first result: imports, compilation, and the cache on disk.
+
+Processes here run a copy of the package that is theirs to edit, with a cache of their own.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from subprocesses import PACKAGE, finish, start
+from subprocesses import run as run_python
+
+NOT_IMPORTED = ["cupy", "jax", "matplotlib", "ml_dtypes", "numba.cuda", "scipy", "torch"]
+
+CALL = """
+import json, sys
+import numpy as np
+import roi_numba
+from numba.core import event
+
+features = np.arange(2 * 3 * 9 * 8, dtype=np.float32).reshape(2, 3, 9, 8) ** 2 / 100
+boxes = np.array([(0, 1.3, 1.1, 6.2, 7.4), (1, 0, 0.5, 4, 3)], np.float32)
+call = {
+    "roi_align": lambda: roi_numba.roi_align(features, boxes, 2, sampling_ratio=2),
+    "float64 boxes": lambda: roi_numba.roi_align(features, boxes.astype(float), 2, sampling_ratio=2),
+    "roi_pool": lambda: roi_numba.roi_pool(features, boxes, 2),
+}[sys.argv[1]]
+with event.install_recorder("numba:compile") as recorder:
+    result = call()
+from roi_numba._cpu.compile import cache_folder
+print(json.dumps({
+    "result": result.tolist(),
+    "compilations": len(recorder.buffer) // 2,  # start and end
+    "again": call().tolist(),
+    "folder": cache_folder(),
+    "from": roi_numba.__file__,
+}))
+"""
+
+
+def imports(statements):
+    """The modules of NOT_IMPORTED and numba that are loaded after ``statements``."""
+    watched = [*NOT_IMPORTED, "numba", "llvmlite"]
+    code = f"{statements}\nimport sys\nprint([m for m in {watched} if m in sys.modules])"
+    return run_python(code)
+
+
+def test_import_compiles_nothing():
+    """It does not even import Numba."""
+    assert imports("import roi_numba") == "[]\n"
+
+
+def test_import_needs_what_is_installed_only():
+    """Nothing but NumPy and the standard library is imported, tried or not."""
+    code = """
+        import importlib.abc, sys
+        import numpy
+
+        class Watch(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                root = name.partition(".")[0]
+                if root not in sys.stdlib_module_names and root not in ("numpy", "roi_numba"):
+                    print(name)
+
+        sys.meta_path.insert(0, Watch())
+        import roi_numba
+    """
+    assert run_python(textwrap.dedent(code)) == ""
+
+
+def test_a_call_imports_no_neighbours():
+    call = """
+        import numpy as np, roi_numba
+        features, boxes = np.ones((1, 2, 8, 8), np.float32), np.array([[0, 1, 1, 5, 5.0]])
+        roi_numba.roi_align(features, boxes, 2)
+        roi_numba.roi_pool(features, [boxes[:, 1:]], 2)
+    """
+    assert imports(textwrap.dedent(call)) == "['numba', 'llvmlite']\n"
+
+
+def test_every_submodule_but_the_figure_imports_without_neighbours():
+    modules = [path.stem for path in PACKAGE.glob("*.py")]
+    modules = sorted(set(modules) - {"__init__", "__main__", "_figure"})
+    statements = "\n".join(f"import roi_numba.{module}" for module in modules)
+    assert "'torch'" not in imports(statements)
+    assert "'cupy'" not in imports(statements)
+    assert "'scipy'" not in imports(statements)
+
+
+# ---- the cache -----------------------------------------------------------------------------
+
+
+def call(package, operator="roi_align", **environment):
+    return json.loads(run_python(CALL, operator, package=package, **environment))
+
+
+def copied(folder):
+    """A copy of the package without compiled code."""
+    return shutil.copytree(PACKAGE, folder / "roi_numba", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+CALLS = "roi_align", "float64 boxes", "roi_pool"
+
+
+@pytest.fixture(scope="module")
+def right():
+    """The right results, from the package as it is."""
+    return {name: call(PACKAGE, name)["result"] for name in CALLS}
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory, right):
+    """A copy of the package and its cache, filled by two processes at once."""
+    folder = tmp_path_factory.mktemp("warm")
+    package, cache = copied(folder), folder / "cache"
+    both = [
+        start(CALL, "roi_align", package=package, NUMBA_CACHE_DIR=cache) for _ in range(2)
+    ]
+    found = [json.loads(finish(process)) for process in both]
+    for answer in found:
+        assert answer["result"] == answer["again"] == right["roi_align"]
+        assert Path(answer["from"]).parent == package
+        assert Path(answer["folder"]).is_relative_to(cache)
+    assert max(answer["compilations"] for answer in found) > 0
+    return package, cache
+
+
+@pytest.fixture
+def copy_of_warm(warm, tmp_path):
+    """The same at the same place, for a test that spoils it."""
+    package, cache = warm
+    saved = shutil.copytree(package.parent, tmp_path / "saved")
+    yield package, cache
+    shutil.rmtree(package.parent)
+    shutil.copytree(saved, package.parent)
+
+
+def test_two_processes_that_compile_at_once(warm):
+    """The fixture has had them."""
+
+
+def test_second_process_compiles_nothing(warm, right):
+    package, cache = warm
+    answer = call(package, NUMBA_CACHE_DIR=cache)
+    assert answer["result"] == right["roi_align"]
+    assert answer["compilations"] == 0
+
+
+def edit(path, old, new):
+    """Replace ``old`` by ``new``, keeping size and modification time, which fool a lazy cache."""
+    assert len(old) == len(new)
+    status = path.stat()
+    text = path.read_text()
+    assert text.count(old) == 1, path
+    path.write_text(text.replace(old, new))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_cache_is_never_stale(copy_of_warm, right):
+    """An edit of any file is seen by the next process; undone, the old results are back."""
+    package, cache = copy_of_warm
+    results = [right["roi_align"]]
+    edit(package / "_scalar.py", "t = max(t, T(0))", "t = max(t, T(1))")
+    results.append(call(package, NUMBA_CACHE_DIR=cache)["result"])
+    edit(package / "roi_align.py", "T(k) + T(0.5)", "T(k) + T(0.2)")
+    results.append(call(package, NUMBA_CACHE_DIR=cache)["result"])
+    assert len({json.dumps(result) for result in results}) == 3
+    edit(package / "roi_align.py", "T(k) + T(0.2)", "T(k) + T(0.5)")
+    assert call(package, NUMBA_CACHE_DIR=cache)["result"] == results[1]
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "foreign": lambda content: b"not a pickle at all\n" * 50,
+    "of something else": lambda content: b"\x80\x04]\x94.",  # an empty list
+}
+
+
+def test_damaged_cache(copy_of_warm, right):
+    """Whatever lies in its files, they only cost time, and good ones take their place."""
+    package, cache = copy_of_warm
+    files = sorted(path for path in cache.rglob("*") if path.suffix in (".nbi", ".nbc"))
+    assert len(files) >= 4
+    for number, path in enumerate(files):
+        damage = list(DAMAGE.values())[number % len(DAMAGE)]
+        path.write_bytes(damage(path.read_bytes()))
+    answer = call(package, NUMBA_CACHE_DIR=cache)
+    assert answer["result"] == answer["again"] == right["roi_align"]
+    assert answer["compilations"] > 0
+    assert call(package, NUMBA_CACHE_DIR=cache)["compilations"] == 0
+
+
+def without_pycache(folder):
+    """A copy whose folder for compiled code cannot be made, not even by root."""
+    package = copied(folder)
+    for path in (package / "__pycache__", package / "_cpu" / "__pycache__"):
+        path.write_text("in the way\n")
+    return package
+
+
+NOWHERE = "/proc/nowhere"
+
+
+FOLDER = "import roi_numba._cpu.compile as c; print(c.cache_folder())"
+
+
+def test_read_only_installation(tmp_path):
+    """The user's own cache folder takes the compiled code."""
+    home = tmp_path / "home"
+    printed = run_python(
+        FOLDER,
+        package=without_pycache(tmp_path),
+        HOME=home,
+        XDG_CACHE_HOME=home / "cache",
+        NUMBA_CACHE_DIR=None,
+    )
+    assert Path(printed.strip()).is_relative_to(home)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root lacks")
+def test_nowhere_to_keep_anything(tmp_path, right):
+    """No writable installation, no home directory, a cache folder that cannot be."""
+    package = without_pycache(tmp_path)
+    answer = call(
+        package,
+        "roi_pool",
+        HOME=NOWHERE,
+        XDG_CACHE_HOME=None,
+        NUMBA_CACHE_DIR=NOWHERE,
+    )
+    assert answer["result"] == answer["again"] == right["roi_pool"]
+    assert answer["folder"] is None
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "a folder that is not there"])
+def test_cache_folder_that_cannot_be(warm, tmp_path, obstacle):
+    """Numba's next choice takes its place: the folder of the package."""
+    package, _ = warm
+    taken = tmp_path / "taken"
+    taken.write_text("in the way\n")
+    folder = {"a file": taken, "a folder that is not there": NOWHERE}[obstacle]
+    printed = run_python(FOLDER, package=package, NUMBA_CACHE_DIR=folder)
+    assert Path(printed.strip()).is_relative_to(package)
+
+
+def test_full_disk(warm, right):
+    """The kernel that is missing from the cache is compiled and used, and stays missing."""
+    package, cache = warm
+    full = """
+        import numba.core.caching
+
+        def save(self, *arguments):
+            raise OSError(28, "No space left on device")
+
+        numba.core.caching.IndexDataCacheFile._save_data = save
+    """
+    code = textwrap.dedent(full) + CALL
+    for _ in range(2):
+        printed = run_python(code, "float64 boxes", package=package, NUMBA_CACHE_DIR=cache)
+        answer = json.loads(printed)
+        assert answer["result"] == answer["again"] == right["float64 boxes"]
+        assert answer["compilations"] == 1
+
+
+def test_without_compilation(right):
+    """``NUMBA_DISABLE_JIT=1`` at least imports, so that rules can be debugged as plain Python."""
+    code = "import roi_numba; print(roi_numba.axis_weights('roi_align', [1, 4], 6, 2).shape)"
+    assert run_python(code, NUMBA_DISABLE_JIT=1) == "(2, 6)\n"
+
+
+def test_running_as_a_module_says_where_the_cache_is(warm):
+    package, cache = warm
+    printed = subprocess.run(
+        [sys.executable, "-m", "roi_numba", "info"],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(package.parent)},
+        cwd=package.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert str(cache) in printed
