@@ -30,7 +30,7 @@ def scalar(function: Function) -> Function:
 
 
 CORNER_LIMIT = 2**30
-"""Rounded corners beyond this lie off every map; clamping them keeps int64 arithmetic exact."""
+"""Rounded corners beyond this lie off every map; clamping them keeps integers small."""
 
 
 @scalar
@@ -45,7 +45,10 @@ def on_scale(x: Real) -> bool:
 
 @scalar
 def round_half_away(x: Real) -> Real:
-    """Nearest integer, halves away from zero, as C's round(): 2.5 -> 3, -0.5 -> -1."""
+    """Nearest integer, halves away from zero, as C's round(): 2.5 -> 3, -0.5 -> -1.
+
+    Compiled, it goes through an int64: larger numbers are the caller's to keep out.
+    """
     T = type(x)
     size = abs(x)
     whole = T(math.floor(size))
@@ -56,10 +59,10 @@ def round_half_away(x: Real) -> Real:
 
 
 @scalar
-def clamped_corner(x: Real) -> Real:
-    """A coordinate clamped to +-CORNER_LIMIT, so that it fits an integer."""
+def clamped(x: Real, limit: int) -> Real:
+    """``x`` between ``-limit`` and ``limit``."""
     T = type(x)
-    return min(max(x, T(-CORNER_LIMIT)), T(CORNER_LIMIT))
+    return min(max(x, T(-limit)), T(limit))
 
 
 @scalar
@@ -69,7 +72,7 @@ def clamped_tap(t: Real, border: Real, size: int) -> tuple[int, Real, Real]:
     Returns a pixel, its weight, and the weight of the next pixel; both are zero outside.
     """
     T = type(t)
-    if not (t >= -border and t <= T(size - 1) + border):
+    if size == 0 or not (t >= -border and t <= T(size - 1) + border):
         return 0, T(0), T(0)
     t = max(t, T(0))
     low = int(t)

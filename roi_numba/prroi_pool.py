@@ -39,10 +39,12 @@ def entries(
     if not box[1] > T(0):
         return 0, 0, T(1)
     low, high = edges(box, p)
-    first = int(math.floor(low))
+    first = max(int(math.floor(low)), -1)
     if not high > low:  # narrower than the spacing of floats here: the value at a point
-        return max(first, -1), min(first + 1, size), T(1)
-    return max(first, -1), min(int(math.ceil(high)), size), high - low
+        last = int(math.floor(low)) + 1
+        return first, max(min(last, size), first), T(1)
+    last = int(math.ceil(high))
+    return first, max(min(last, size), first), high - low
 
 
 @scalar
@@ -55,10 +57,10 @@ def entry(
     """
     T = type(box[0])
     low, high = edges(box, p)
-    alpha = max(low - T(k), T(0))
-    beta = min(high - T(k), T(1))
-    middle = (alpha + beta) / T(2)
-    width = beta - alpha if high > low else T(1)
+    begin = max(low, T(k))
+    end = min(high, T(k + 1))
+    middle = ((begin - T(k)) + (end - T(k))) / T(2)
+    width = end - begin if high > low else T(1)
     left = width * (T(1) - middle) if k >= 0 else T(0)
     right = width * middle if k + 1 < size else T(0)
     return k, left, right

@@ -5,7 +5,7 @@ from typing import Any, Literal, overload
 
 from . import _op
 from ._op import Array, Boxes
-from ._scalar import Real, clamped_corner, round_half_away, scalar
+from ._scalar import CORNER_LIMIT, Real, clamped, round_half_away, scalar
 
 ROUNDINGS = ("half_away", "truncate")
 BINS = ("exact", "float", "truncate")
@@ -16,10 +16,11 @@ def span(low: Real, high: Real, bins: int, options: Any) -> tuple[int, int]:
     """First cell of the box and its number of cells."""
     scale, truncate, _ = options
     if truncate:
-        cells = int(clamped_corner((high - low) * scale))
-        return int(clamped_corner(low * scale)), max(cells, 1)
-    first = int(round_half_away(clamped_corner(low * scale)))
-    last = int(round_half_away(clamped_corner(high * scale)))
+        # Twice the limit: a box around every map keeps covering it.
+        cells = int(clamped((high - low) * scale, 2 * CORNER_LIMIT))
+        return int(clamped(low * scale, CORNER_LIMIT)), max(cells, 1)
+    first = int(round_half_away(clamped(low * scale, CORNER_LIMIT)))
+    last = int(round_half_away(clamped(high * scale, CORNER_LIMIT)))
     return first, max(last - first + 1, 1)
 
 

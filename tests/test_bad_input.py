@@ -9,7 +9,7 @@ import pytest
 
 import roi_numba
 from operators import OPERATORS, REDUCTIONS, ids
-from strategies import as_boxes, values
+from strategies import values
 
 MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
 EVERY_OPERATOR = pytest.mark.parametrize("operator", OPERATORS, ids=ids)
@@ -210,7 +210,7 @@ REFUSED_INDICES = [
     (np.array(["0", "1", "1"]), TypeError, r"batch_indices .*integers, got .*<U1"),
     (np.array([0, 1, 2]), IndexError, r"batch_indices .*\[0, 2\), got 2 for box 2"),
     (np.array([0, -1, 1]), IndexError, r"batch_indices .*\[0, 2\), got -1 for box 1"),
-    (np.array([2**64 - 1, 0, 0], "u8"), IndexError, r"batch_indices .*, got 18446744073709551615 .*"),
+    (np.array([2**64 - 1, 0, 0], "u8"), IndexError, r"batch.*, got 18446744073709551615 .*"),
     (np.array([0, -(2**63), 0]), IndexError, r"batch_indices .*, got -9223372036854775808 .*"),
     (np.array([0, 0.5, 1]), ValueError, r"batch_indices .*whole.*, got 0\.5 for box 1"),
     (np.array([0, np.nan, 1]), ValueError, r"batch_indices .*, got nan for box 1"),
@@ -339,9 +339,7 @@ def test_any_integer_is_an_integer(operator, value):
 def test_any_real_number_is_a_scale(operator):
     expected = operator.function(features(), rows(), SIZE, 0.5)
     for scale in (np.float32(0.5), np.float64(0.5), np.array(0.5)):
-        np.testing.assert_array_equal(
-            operator.function(features(), rows(), SIZE, scale), expected
-        )
+        np.testing.assert_array_equal(operator.function(features(), rows(), SIZE, scale), expected)
 
 
 # ---- inputs are never written ---------------------------------------------------------------
@@ -363,7 +361,7 @@ def test_inputs_are_never_written(operator, reduction, dtype, axis):
         operator.function(input, boxes, SIZE, **options)
         operator.function(input, corners, SIZE, batch_indices=indices, **options)
         operator.function(input, [corners[:1], corners[1:]], SIZE, **options)
-        with pytest.raises(ValueError, match="^out must"):
+        with pytest.raises(ValueError, match=r"^out must"):
             operator.function(input, boxes, SIZE, out=input, **options)
         assert [zlib.crc32(array.tobytes()) for array in inputs] == before
 
@@ -447,7 +445,7 @@ def test_far_boxes(operator, reduction, dtype):
     boxes = [
         (0, *box)
         for far in FAR
-        if far <= np.finfo(dtype).max
+        if far <= float(np.finfo(dtype).max)
         for box in (
             (far, far, far, far),
             (-far, -far, -far, -far),

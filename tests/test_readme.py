@@ -110,7 +110,7 @@ def test_named_files_exist(name):
     """A path in backticks is a file of the repository; ``<op>`` stands for any operator."""
     text = (ROOT / name).read_text(encoding="utf-8").replace("<op>", "roi_align")
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    paths = [word for word in inline if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(\.(py|md|toml)|/)", word)]
+    paths = [word for word in inline if re.fullmatch(r"[\w.-]+(/[\w.-]+)*\.(py|md|toml)", word)]
     package = ROOT / "roi_numba"
     places = (ROOT, package, package / "_cpu", ROOT / "tests")
     missing = [path for path in paths if not any((place / path).exists() for place in places)]

@@ -49,7 +49,8 @@ class SourceKeyedCache(FunctionCache):
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), source_digest())
+        key = super()._index_key(sig, codegen)
+        return (*key, source_digest(), bool(config.BOUNDSCHECK), config.CPU_FEATURES)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
