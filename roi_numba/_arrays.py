@@ -30,9 +30,14 @@ class SupportsDLPack(Protocol):
 
 
 def _home(array: Any) -> Any:
-    """The module an array comes from."""
+    """The module an array comes from, and goes back to through its from_dlpack."""
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
+    # A subclass may be defined elsewhere: torchvision's tensors are torch's.
+    for cls in type(array).__mro__:
+        module = sys.modules.get(cls.__module__.partition(".")[0])
+        if hasattr(module, "from_dlpack"):
+            return module
     return sys.modules[type(array).__module__.partition(".")[0]]
 
 
@@ -55,9 +60,12 @@ def host(name: str, array: Any) -> NDArray[Any]:
         array = _borrowed(name, array)
     if array.dtype.kind == "V" and _is_bfloat16(array):  # ml_dtypes
         array = array.view(BFLOAT16)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
     return np.asarray(array)
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, or a copy in this machine's order of bytes."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _borrowed(name: str, array: Any) -> NDArray[Any]:
@@ -111,6 +119,12 @@ class _Alias:
         self.__array_interface__ = interface
 
 
+def addressable(array: NDArray[Any]) -> bool:
+    """Whether elements lie at whole multiples of their size: not so in packed records."""
+    itemsize = array.itemsize
+    return array.flags.aligned and not any(stride % itemsize for stride in array.strides)
+
+
 def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]]:
     """All memory between an array's first and last element: (flat, origin, strides).
 
@@ -119,8 +133,6 @@ def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]
     kernel never writes to what it is given as a source.  The caller keeps `array` alive.
     """
     itemsize = array.itemsize
-    if not array.flags.aligned or any(stride % itemsize for stride in array.strides):
-        array = array.copy()  # fields of packed records: rare enough to pay for
     if array.dtype == np.float16:
         array = array.view(FLOAT16)
     if array.flags.c_contiguous and array.flags.writeable:

@@ -4,10 +4,23 @@ A message is one sentence: the argument, what was expected with its shape, what 
 """
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ._arrays import BFLOAT16
+
+
+def _index(value: Any) -> int | None:
+    """The integer that `value` is, or None; bool is none."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def int_pair(name: str, value: Any, minimum: int | None = None) -> tuple[int, int]:
@@ -20,10 +33,9 @@ def int_pair(name: str, value: Any, minimum: int | None = None) -> tuple[int, in
         wanted += f" of at least {minimum}"
     if len(pair) != 2:
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    for item in pair:
-        if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
-            raise TypeError(f"{name} must be {wanted}, got {value!r}")
-    height, width = (item.__index__() for item in pair)
+    height, width = (_index(item) for item in pair)
+    if height is None or width is None:
+        raise TypeError(f"{name} must be {wanted}, got {value!r}")
     if minimum is not None and min(height, width) < minimum:
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
     if max(abs(height), abs(width)) >= 2**31:
@@ -33,11 +45,12 @@ def int_pair(name: str, value: Any, minimum: int | None = None) -> tuple[int, in
 
 def whole(name: str, value: Any, minimum: int) -> int:
     """An integer of at least `minimum`."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    number = _index(value)
+    if number is None:
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value.__index__() < minimum:
+    if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
-    return int(value.__index__())
+    return number
 
 
 def flag(name: str, value: Any) -> bool:
@@ -60,21 +73,26 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
 def scale(name: str, value: Any) -> float:
     """A finite positive number."""
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
+        number = math.nan
+    if number != number and not isinstance(value, (float, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be finite and positive, got {value!r}")
+        raise ValueError(f"{name} must be finite and positive, got {number}")
     return number
 
 
 def channel_axis(value: Any) -> int:
     """1 or -1."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    axis = _index(value)
+    if axis is None:
         raise TypeError(f"channel_axis must be 1 or -1, got {value!r}")
-    if value.__index__() not in (1, -1):
+    if axis not in (1, -1):
         raise ValueError(f"channel_axis must be 1 or -1, got {value!r}")
-    return int(value.__index__())
+    return axis
 
 
 def feature_map(input: NDArray[Any], axis: int) -> None:
@@ -82,9 +100,8 @@ def feature_map(input: NDArray[Any], axis: int) -> None:
     names = "(N, C, H, W)" if axis == 1 else "(N, H, W, C)"
     if input.ndim != 4:
         raise ValueError(f"input must have shape {names}, got {input.shape}")
-    if input.dtype.names is None and not (
-        input.dtype.kind in "biu" or input.dtype in (np.float16, np.float32, np.float64)
-    ):
+    kind, size = input.dtype.kind, input.itemsize
+    if not (kind in "biu" or (kind == "f" and size <= 8) or input.dtype == BFLOAT16):
         raise TypeError(
             "input must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
             f"got {input.dtype}"
@@ -103,7 +120,12 @@ def result_array(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: 
 
 def apart(name: str, array: NDArray[Any], other_name: str, other: NDArray[Any]) -> None:
     """Arrays that share no memory."""
-    if np.may_share_memory(array, other):
+    try:
+        # NumPy's stubs know the limits 0 and -1 only.
+        shared = np.shares_memory(array, other, max_work=1000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        shared = True
+    if shared:
         raise ValueError(f"{name} must not share memory with {other_name}")
 
 
@@ -130,9 +152,9 @@ def _image_numbers(name: str, numbers: NDArray[Any], images: int, check: bool) -
     if check:
         k = int(np.argmin(good))
         number = numbers[k].item()
-        if number != number or number != math.floor(number):
+        if not math.isfinite(number) or number != math.floor(number):
             raise ValueError(f"{name} must be whole numbers, got {number} for box {k}")
-        raise IndexError(f"{name} must be in [0, {images}), got {number:.0f} for box {k}")
+        raise IndexError(f"{name} must be in [0, {images}), got {math.floor(number)} for box {k}")
     return np.where(good, whole, -1)
 
 
@@ -157,7 +179,8 @@ def regions(
             if part.ndim != 2 or part.shape[1] != 4:
                 raise ValueError(f"boxes[{i}] must have shape (L, 4), got {part.shape}")
         counts = [len(part) for part in boxes]
-        parts = [geometry(f"boxes[{i}]", part) for i, part in enumerate(boxes)]
+        # An empty array has no say in the dtype of the geometry.
+        parts = [geometry(f"boxes[{i}]", part) for i, part in enumerate(boxes) if len(part)]
         corners = np.concatenate(parts) if parts else np.empty((0, 4))
         numbers = np.repeat(np.arange(images), counts)
     elif boxes.ndim == 2 and boxes.shape[1] == 5 and batch_indices is None:

@@ -8,6 +8,7 @@ import numpy as np
 from . import _arrays, _checks
 from ._arrays import SupportsDLPack
 from ._checks import choice, flag, int_pair
+from ._cpu.threads import first_use
 
 __all__ = ["Array", "Boxes", "Rule", "choice", "flag", "forward", "int_pair"]
 
@@ -66,16 +67,15 @@ def forward(
     if flag("return_argmax", return_argmax) and reduce == "mean":
         raise ValueError('return_argmax must be False with reduce="mean", got True')
 
-    features = _arrays.host("input", input)
+    features = _arrays.native(_arrays.host("input", input))
     _checks.feature_map(features, channel_axis)
     leave = _arrays.handing_back(input)
     channels = features.shape[channel_axis]
-    corners, images = _checks.regions(
-        _borrowed_boxes(input, boxes),
-        None if batch_indices is None else _arrays.host("batch_indices", batch_indices),
-        features.shape[0],
-        check,
-    )
+    borrowed = _borrowed_boxes(input, boxes)
+    numbers = None
+    if batch_indices is not None:
+        numbers = _arrays.native(_arrays.host("batch_indices", batch_indices))
+    corners, images = _checks.regions(borrowed, numbers, features.shape[0], check)
 
     shape = (
         (len(corners), channels, *bins) if channel_axis == 1 else (len(corners), *bins, channels)
@@ -89,16 +89,22 @@ def forward(
                 f"out must come from the library of input, got {type(out).__name__} for "
                 f"{type(input).__name__}"
             )
-        output = _arrays.host("out", out)
-        _checks.result_array("out", output, shape, dtype)
-        _checks.apart("out", output, "input", features)
-        _checks.apart("out", output, "boxes", corners)
+        target = _arrays.host("out", out)
+        _checks.result_array("out", target, shape, dtype)
+        _checks.apart("out", target, "input", features)
+        for part in borrowed if isinstance(borrowed, list) else [borrowed]:
+            _checks.apart("out", target, "boxes", part)
+        output = target if _arrays.addressable(target) else np.empty(shape, dtype)
     argmax = np.empty(shape, np.int64) if return_argmax else None
 
     if output.size:
-        from ._cpu import engine
+        with first_use:
+            from ._cpu import engine
 
-        scale = corners.dtype.type(spatial_scale)
+        if not _arrays.addressable(features):
+            features = features.copy()
+        T = corners.dtype.type
+        scale = T(min(spatial_scale, np.finfo(T).max))
         engine.pool(
             rule,
             reduce,
@@ -110,7 +116,12 @@ def forward(
             argmax,
             channel_axis,
         )
-    result = leave(output) if out is None else out
+    if out is None:
+        result = leave(output)
+    else:
+        result = out
+        if output is not target:
+            target[...] = output
     return result if argmax is None else (result, leave(argmax))
 
 
@@ -121,15 +132,16 @@ def _borrowed_boxes(input: Any, boxes: Any) -> Any:
     borrowed = []
     for part in boxes if several else [boxes]:
         if several and isinstance(part, (list, tuple)):
-            part = (
-                np.asarray(part, dtype=np.float64).reshape(-1, 4) if not part else np.asarray(part)
-            )
+            try:
+                part = np.asarray(part) if len(part) else np.empty((0, 4))
+            except ValueError:
+                raise ValueError("boxes must be rows of four numbers, got a ragged list") from None
         if _arrays.owner("boxes", part) not in (home, np):
             raise TypeError(
                 f"boxes must come from the library of input or NumPy, got {type(part).__name__} "
                 f"for {type(input).__name__}"
             )
-        part = _arrays.host("boxes", part)
+        part = _arrays.native(_arrays.host("boxes", part))
         if part.dtype == _arrays.BFLOAT16:
             part = (part["bfloat16"].astype(np.uint32) << np.uint32(16)).view(np.float32)
         borrowed.append(part)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
-import reference
 from hypothesis import strategies as st
 
+import reference
 import roi_numba
 
 

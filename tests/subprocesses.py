@@ -15,17 +15,18 @@ PACKAGE = Path(roi_numba.__file__).parent
 _WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 
 
-def start(code, *arguments, package=PACKAGE, cwd=None, **environment):
-    """A process that runs ``code`` with the copy of the package that is in ``package``.
+def start(code, *arguments, package=PACKAGE, module=None, **environment):
+    """A process that runs ``code``, or ``module``, with the copy of the package in ``package``.
 
     It can import the tests, and it leads a process group.  A variable that is None is unset.
     """
+    what = ["-m", module] if module else ["-c", code]
     path = [str(Path(package).parent), str(Path(__file__).parent)]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment}
     return subprocess.Popen(
-        [sys.executable, *_WARNINGS, "-c", code, *map(str, arguments)],
+        [sys.executable, *_WARNINGS, *what, *map(str, arguments)],
         env={name: str(value) for name, value in variables.items() if value is not None},
-        cwd=cwd or Path(package).parent,
+        cwd=Path(package).parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

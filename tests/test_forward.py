@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from operators import MAXIMA, MEANS, OPERATORS, REDUCTIONS, ids
 from strategies import (
     FLOATS,

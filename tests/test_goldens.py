@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 import roi_numba
 
 FILES = sorted((Path(__file__).parent / "data").glob("*.npz"))

@@ -5,39 +5,36 @@ Processes here run a copy of the package that is theirs to edit, with a cache of
 
 import json
 import os
+import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from numba import config
+from numba.core import event
+from numba.core.caching import IndexDataCacheFile
 
+from roi_numba._cpu.compile import kernel
 from subprocesses import PACKAGE, finish, start
 from subprocesses import run as run_python
 
 NOT_IMPORTED = ["cupy", "jax", "matplotlib", "ml_dtypes", "numba.cuda", "scipy", "torch"]
 
 CALL = """
-import json, sys
+import json
 import numpy as np
 import roi_numba
 from numba.core import event
 
 features = np.arange(2 * 3 * 9 * 8, dtype=np.float32).reshape(2, 3, 9, 8) ** 2 / 100
 boxes = np.array([(0, 1.3, 1.1, 6.2, 7.4), (1, 0, 0.5, 4, 3)], np.float32)
-call = {
-    "roi_align": lambda: roi_numba.roi_align(features, boxes, 2, sampling_ratio=2),
-    "float64 boxes": lambda: roi_numba.roi_align(features, boxes.astype("f8"), 2, sampling_ratio=2),
-    "roi_pool": lambda: roi_numba.roi_pool(features, boxes, 2),
-}[sys.argv[1]]
 with event.install_recorder("numba:compile") as recorder:
-    result = call()
+    result = roi_numba.roi_align(features, boxes, 2, sampling_ratio=2)
 from roi_numba._cpu.compile import cache_folder
 print(json.dumps({
     "result": result.tolist(),
     "compilations": len(recorder.buffer) // 2,  # start and end
-    "again": call().tolist(),
     "folder": cache_folder(),
     "from": roi_numba.__file__,
 }))
@@ -77,7 +74,7 @@ def test_import_needs_what_is_installed_only():
 def test_a_call_imports_no_neighbours():
     call = """
         import numpy as np, roi_numba
-        features, boxes = np.ones((1, 2, 8, 8), np.float32), np.array([[0, 1, 1, 5, 5.0]])
+        features, boxes = np.ones((1, 2, 8, 8), "f4"), np.array([[0, 1, 1, 5, 5]], "f4")
         roi_numba.roi_align(features, boxes, 2)
         roi_numba.roi_pool(features, [boxes[:, 1:]], 2)
     """
@@ -95,8 +92,8 @@ def test_every_submodule_but_the_figure_imports_without_neighbours():
 # ---- the cache -----------------------------------------------------------------------------
 
 
-def call(package, operator="roi_align", **environment):
-    return json.loads(run_python(CALL, operator, package=package, **environment))
+def call(package, **environment):
+    return json.loads(run_python(CALL, package=package, **environment))
 
 
 def copied(folder):
@@ -105,13 +102,10 @@ def copied(folder):
     return shutil.copytree(PACKAGE, folder / "roi_numba", ignore=compiled)
 
 
-CALLS = "roi_align", "float64 boxes", "roi_pool"
-
-
 @pytest.fixture(scope="module")
 def right():
-    """The right results, from the package as it is."""
-    return {name: call(PACKAGE, name)["result"] for name in CALLS}
+    """The right result, from the package as it is."""
+    return call(PACKAGE)["result"]
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +113,10 @@ def warm(tmp_path_factory, right):
     """A copy of the package and its cache, filled by two processes at once."""
     folder = tmp_path_factory.mktemp("warm")
     package, cache = copied(folder), folder / "cache"
-    both = [start(CALL, "roi_align", package=package, NUMBA_CACHE_DIR=cache) for _ in range(2)]
+    both = [start(CALL, package=package, NUMBA_CACHE_DIR=cache) for _ in range(2)]
     found = [json.loads(finish(process)) for process in both]
     for answer in found:
-        assert answer["result"] == answer["again"] == right["roi_align"]
+        assert answer["result"] == right
         assert Path(answer["from"]).parent == package
         assert Path(answer["folder"]).is_relative_to(cache)
     assert max(answer["compilations"] for answer in found) > 0
@@ -146,7 +140,7 @@ def test_two_processes_that_compile_at_once(warm):
 def test_second_process_compiles_nothing(warm, right):
     package, cache = warm
     answer = call(package, NUMBA_CACHE_DIR=cache)
-    assert answer["result"] == right["roi_align"]
+    assert answer["result"] == right
     assert answer["compilations"] == 0
 
 
@@ -163,7 +157,7 @@ def edit(path, old, new):
 def test_cache_is_never_stale(copy_of_warm, right):
     """An edit of any file is seen by the next process; undone, the old results are back."""
     package, cache = copy_of_warm
-    results = [right["roi_align"]]
+    results = [right]
     edit(package / "_scalar.py", "t = max(t, T(0))", "t = max(t, T(1))")
     results.append(call(package, NUMBA_CACHE_DIR=cache)["result"])
     edit(package / "roi_align.py", "T(k) + T(0.5)", "T(k) + T(0.2)")
@@ -173,98 +167,113 @@ def test_cache_is_never_stale(copy_of_warm, right):
     assert call(package, NUMBA_CACHE_DIR=cache)["result"] == results[1]
 
 
+def square(x):
+    """Compiled in no time, cached as all kernels are."""
+    return x * x
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """A new kernel, and the compilations of its first call, with a cache folder of the test's."""
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+
+    def first_call():
+        with event.install_recorder("numba:compile") as recorder:
+            assert kernel(square)(3) == 9
+        return len(recorder.buffer) // 2
+
+    return first_call
+
+
 DAMAGE = {
     "empty": lambda content: b"",
+    "truncated at the start": lambda content: content[:7],
     "truncated": lambda content: content[: len(content) // 2],
+    "truncated at the end": lambda content: content[:-1],
     "foreign": lambda content: b"not a pickle at all\n" * 50,
-    "of something else": lambda content: b"\x80\x04]\x94.",  # an empty list
+    "an empty list": lambda content: b"\x80\x04]\x94.",
+    "of a class that is gone": lambda content: b"cno.such.module\nName\n.",
+    "of another Numba": lambda content: b"V0.0.1\n." + content,
 }
 
 
-def test_damaged_cache(copy_of_warm, right):
-    """Whatever lies in its files, they only cost time, and good ones take their place."""
-    package, cache = copy_of_warm
-    files = sorted(path for path in cache.rglob("*") if path.suffix in (".nbi", ".nbc"))
-    assert len(files) >= 4
-    for number, path in enumerate(files):
-        damage = list(DAMAGE.values())[number % len(DAMAGE)]
-        path.write_bytes(damage(path.read_bytes()))
-    answer = call(package, NUMBA_CACHE_DIR=cache)
-    assert answer["result"] == answer["again"] == right["roi_align"]
-    assert answer["compilations"] > 0
-    assert call(package, NUMBA_CACHE_DIR=cache)["compilations"] == 0
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_damaged_cache(tiny, tmp_path, suffix, damage):
+    """Whatever lies in its files only costs time, and only once: good ones take their place."""
+    assert [tiny(), tiny()] == [1, 0]
+    (path,) = tmp_path.rglob(f"*.{suffix}")
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    assert tiny() == 1
+    assert tiny() == 0
 
 
-def without_pycache(folder):
-    """A copy whose folder for compiled code cannot be made, not even by root."""
-    package = copied(folder)
-    for path in (package / "__pycache__", package / "_cpu" / "__pycache__"):
-        path.write_text("in the way\n")
+def test_lost_files(tiny, tmp_path):
+    for suffix in ("nbi", "nbc"):
+        assert tiny() == 1
+        (path,) = tmp_path.rglob(f"*.{suffix}")
+        path.unlink()
+    assert tiny() == 1
+    shutil.rmtree(tmp_path)
+    assert tiny() == 1
+
+
+def test_full_disk(tiny, monkeypatch):
+    def save(self, *arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, "_save_data", save)
+    assert [tiny(), tiny()] == [1, 1]
+
+
+NOWHERE = "/proc/nowhere"  # a folder that not even root can make
+
+FOLDER = """
+from roi_numba._cpu.compile import cache_folder, kernel
+from tiny import square
+assert kernel(square)(3) == 9
+print(cache_folder())
+"""
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A copy of the package whose folders for compiled code cannot be made, not even by root."""
+    package = copied(tmp_path)
+    (tmp_path / "tiny.py").write_text("def square(x):\n    return x * x\n")
+    for folder in (package / "_cpu", tmp_path):
+        (folder / "__pycache__").write_text("in the way\n")
     return package
 
 
-NOWHERE = "/proc/nowhere"
-
-
-FOLDER = "import roi_numba._cpu.compile as c; print(c.cache_folder())"
-
-
-def test_read_only_installation(tmp_path):
+def test_read_only_installation(read_only, tmp_path):
     """The user's own cache folder takes the compiled code."""
     home = tmp_path / "home"
-    printed = run_python(
-        FOLDER,
-        package=without_pycache(tmp_path),
-        HOME=home,
-        XDG_CACHE_HOME=home / "cache",
-        NUMBA_CACHE_DIR=None,
-    )
+    variables = {"HOME": home, "XDG_CACHE_HOME": home / "cache", "NUMBA_CACHE_DIR": None}
+    printed = run_python(FOLDER, package=read_only, **variables)
     assert Path(printed.strip()).is_relative_to(home)
+    assert list(home.rglob("*square*.nbc"))
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root lacks")
-def test_nowhere_to_keep_anything(tmp_path, right):
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_nowhere_to_keep_anything(read_only):
     """No writable installation, no home directory, a cache folder that cannot be."""
-    package = without_pycache(tmp_path)
-    answer = call(
-        package,
-        "roi_pool",
-        HOME=NOWHERE,
-        XDG_CACHE_HOME=None,
-        NUMBA_CACHE_DIR=NOWHERE,
-    )
-    assert answer["result"] == answer["again"] == right["roi_pool"]
-    assert answer["folder"] is None
+    variables = {"HOME": NOWHERE, "XDG_CACHE_HOME": None, "NUMBA_CACHE_DIR": NOWHERE}
+    assert run_python(FOLDER, package=read_only, **variables) == "None\n"
+    printed = run_python("", "info", package=read_only, module="roi_numba", **variables)
+    assert re.search(r"^cache: +none$", printed, re.MULTILINE)
 
 
-@pytest.mark.parametrize("obstacle", ["a file", "a folder that is not there"])
+@pytest.mark.parametrize("obstacle", ["a file", "a folder that cannot be"])
 def test_cache_folder_that_cannot_be(warm, tmp_path, obstacle):
     """Numba's next choice takes its place: the folder of the package."""
     package, _ = warm
     taken = tmp_path / "taken"
     taken.write_text("in the way\n")
-    folder = {"a file": taken, "a folder that is not there": NOWHERE}[obstacle]
-    printed = run_python(FOLDER, package=package, NUMBA_CACHE_DIR=folder)
+    code = "import roi_numba._cpu.compile as c; print(c.cache_folder())"
+    folder = taken if obstacle == "a file" else NOWHERE
+    printed = run_python(code, package=package, NUMBA_CACHE_DIR=folder)
     assert Path(printed.strip()).is_relative_to(package)
-
-
-def test_full_disk(warm, right):
-    """The kernel that is missing from the cache is compiled and used, and stays missing."""
-    package, cache = warm
-    full = """
-        import numba.core.caching
-
-        def save(self, *arguments):
-            raise OSError(28, "No space left on device")
-
-        numba.core.caching.IndexDataCacheFile._save_data = save
-    """
-    code = textwrap.dedent(full) + CALL
-    for _ in range(2):
-        printed = run_python(code, "float64 boxes", package=package, NUMBA_CACHE_DIR=cache)
-        answer = json.loads(printed)
-        assert answer["result"] == answer["again"] == right["float64 boxes"]
-        assert answer["compilations"] > 0
 
 
 def test_without_compilation(right):
@@ -273,15 +282,7 @@ def test_without_compilation(right):
     assert run_python(code, NUMBA_DISABLE_JIT=1) == "(2, 6)\n"
 
 
-def test_running_as_a_module_says_where_the_cache_is(warm):
+def test_info_says_where_the_cache_is(warm):
     package, cache = warm
-    printed = subprocess.run(
-        [sys.executable, "-m", "roi_numba", "info"],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(package.parent)},
-        cwd=package.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    ).stdout
+    printed = run_python("", "info", package=package, module="roi_numba", NUMBA_CACHE_DIR=cache)
     assert str(cache) in printed

@@ -5,8 +5,8 @@ Each holds for the library and for the reference the other tests compare it with
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 import roi_numba
 
 

@@ -40,6 +40,13 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
+DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ImportError, IndexError,
+    RuntimeError, MemoryError, pickle.PickleError,
+)  # fmt: skip
+"""What unpickling a truncated or foreign file may raise."""
+
+
 class SourceKeyedCache(FunctionCache):
     """Numba's cache on disk, never stale and never a reason to fail.
 
@@ -50,21 +57,20 @@ class SourceKeyedCache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         key = super()._index_key(sig, codegen)
-        return (*key, source_digest(), bool(config.BOUNDSCHECK), config.CPU_FEATURES)
+        return (*key, source_digest(), bool(config.BOUNDSCHECK))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ImportError,
-                IndexError, RuntimeError, pickle.PickleError):  # fmt: skip
-            return None  # truncated or foreign file
+        except DAMAGE:
+            # Or else saving stumbles over the same file, and every process compiles anew.
+            with suppress(*DAMAGE):
+                self.flush()
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        try:
+        with suppress(*DAMAGE):  # full or read-only
             super().save_overload(sig, data)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ImportError,
-                IndexError, RuntimeError, pickle.PickleError):  # fmt: skip
-            pass  # full or read-only
 
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}

@@ -17,8 +17,8 @@ from .plan import COST
 from .tables import Bands, tabulate
 from .threads import run
 
-PORTION_COST = 2_000_000
-"""Work handed to a thread at a time: about 2 ms, so that Ctrl-C is heard and no thread waits."""
+PORTION_COST = 1_000_000
+"""Work handed to a thread at a time: about 3 ms, so that Ctrl-C is heard and no thread waits."""
 
 
 def pool(
