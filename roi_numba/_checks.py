@@ -73,15 +73,15 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
 def scale(name: str, value: Any) -> float:
     """A finite positive number."""
     try:
-        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+        if isinstance(value, (str, bytes)):  # float("0.5") would do
+            raise TypeError
+        number = float(value)
     except OverflowError:
-        number = math.inf
+        raise ValueError(f"{name} must be finite and positive, got a larger integer") from None
     except (TypeError, ValueError):
-        number = math.nan
-    if number != number and not isinstance(value, (float, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be finite and positive, got {number}")
+        raise ValueError(f"{name} must be finite and positive, got {value!r}")
     return number
 
 
@@ -101,7 +101,7 @@ def feature_map(input: NDArray[Any], axis: int) -> None:
     if input.ndim != 4:
         raise ValueError(f"input must have shape {names}, got {input.shape}")
     kind, size = input.dtype.kind, input.itemsize
-    if not (kind in "biu" or (kind == "f" and size <= 8) or input.dtype == BFLOAT16):
+    if not (kind in "biu" or (kind == "f" and size in (2, 4, 8)) or input.dtype == BFLOAT16):
         raise TypeError(
             "input must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
             f"got {input.dtype}"
@@ -131,13 +131,10 @@ def apart(name: str, array: NDArray[Any], other_name: str, other: NDArray[Any]) 
 
 def geometry(name: str, boxes: NDArray[Any]) -> NDArray[Any]:
     """Boxes in the dtype their geometry is computed in."""
-    if boxes.dtype.kind in "iu":
-        return boxes.astype(np.float64)
-    if boxes.dtype in (np.float16, np.float32):
-        return boxes.astype(np.float32, copy=False)
-    if boxes.dtype == np.float64:
-        return boxes.astype(np.float64, copy=False)
-    raise TypeError(f"{name} must be of a float or integer dtype, got {boxes.dtype}")
+    kind, size = boxes.dtype.kind, boxes.itemsize
+    if not (kind in "iu" or (kind == "f" and size in (2, 4, 8))):
+        raise TypeError(f"{name} must be of a float or integer dtype, got {boxes.dtype}")
+    return boxes.astype(np.float32 if kind == "f" and size < 8 else np.float64, copy=False)
 
 
 def _image_numbers(name: str, numbers: NDArray[Any], images: int, check: bool) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """What every operator does, whoever owns the arrays: check, allocate, run the engine, hand back."""
 
+import os
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -8,9 +10,19 @@ import numpy as np
 from . import _arrays, _checks
 from ._arrays import SupportsDLPack
 from ._checks import choice, flag, int_pair
-from ._cpu.threads import first_use
 
 __all__ = ["Array", "Boxes", "Rule", "choice", "flag", "forward", "int_pair"]
+
+_first_use = threading.RLock()
+"""Held while an engine is imported.  No fork happens then: the child would wait for ever for a
+module that nobody goes on importing."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_first_use.acquire,
+        after_in_parent=_first_use.release,
+        after_in_child=_first_use.release,
+    )
 
 Array = TypeVar("Array", bound=SupportsDLPack)
 Boxes: TypeAlias = SupportsDLPack | list[Any] | tuple[Any, ...]
@@ -98,13 +110,13 @@ def forward(
     argmax = np.empty(shape, np.int64) if return_argmax else None
 
     if output.size:
-        with first_use:
+        with _first_use:
             from ._cpu import engine
 
         if not _arrays.addressable(features):
             features = features.copy()
         T = corners.dtype.type
-        scale = T(min(spatial_scale, np.finfo(T).max))
+        scale = T(min(spatial_scale, float(np.finfo(T).max)))
         engine.pool(
             rule,
             reduce,

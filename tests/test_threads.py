@@ -236,10 +236,10 @@ def fork_while_compiling():
 
 
 def long_call(kind, threads):
-    """Minutes of work, to be interrupted; then a short call."""
+    """Seconds of work, to be interrupted; then a short call."""
     features = values(4, (1, 512, 64, 64), np.float32)
     if kind == "means of many boxes":
-        call = roi_numba.roi_align, features, np.tile(draw_boxes(500, 1, 64), (60, 1)), 2
+        call = roi_numba.roi_align, features, np.tile(draw_boxes(500, 1, 64), (100, 1)), 2
         options = {"sampling_ratio": 40}
     elif kind == "many samples":
         call = roi_numba.roi_align, features, draw_boxes(100, 1, 64), 7
@@ -472,7 +472,7 @@ def test_interrupt(kind, threads):
     process = start(code, kind, threads)
     try:
         assert process.stdout.readline() == "calling\n", process.communicate()
-        time.sleep(1)
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         sent = time.monotonic()
         assert process.stdout.readline() == "interrupted\n"

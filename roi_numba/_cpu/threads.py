@@ -42,18 +42,8 @@ def _forget_pool() -> None:
     _pool, _pool_size = None, 0
 
 
-first_use = threading.RLock()
-"""Held while the engine is imported.  No fork happens then: the child would wait for ever for a
-module that nobody goes on importing."""
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
-    os.register_at_fork(
-        before=first_use.acquire,
-        after_in_parent=first_use.release,
-        after_in_child=first_use.release,
-    )
 
 
 def set_num_threads(n: int) -> None:
