@@ -209,6 +209,17 @@ def guarded():
                         for actual, expected in zip((output, *argmax), wanted, strict=True):
                             np.testing.assert_array_equal(actual, expected)
                         del output, argmax
+                        # Channels last to first: the first channel is the one at the end.
+                        turned = fenced(np.ascontiguousarray(np.flip(moved, axis)), at_end)
+                        (output, *_) = results(
+                            operator,
+                            reduction,
+                            np.flip(turned, axis),
+                            boxes,
+                            SIZE,
+                            channel_axis=axis,
+                        )
+                        np.testing.assert_array_equal(output, wanted[0])
     print("inside")
 
 

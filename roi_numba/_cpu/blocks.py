@@ -24,7 +24,8 @@ def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch):
             position = ((y - y0) * (x1 - x0) + x - x0) * lanes
             # A tile may read past the region and write past its row of scratch, as long as
             # there is memory: the next row, or the spare tile at the end, takes the overflow.
-            last = index + (channels - 1) * layout.channel_stride
+            # Strides may be negative, so the run that ends last may be the first.
+            last = max(index, index + (channels - 1) * layout.channel_stride)
             if layout.width_stride == 1 and last + lanes <= source.size:
                 gather_tile(source, index, layout.channel_stride, channels, scratch, position)
                 continue

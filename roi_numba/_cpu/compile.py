@@ -94,8 +94,9 @@ class Kernel(CPUDispatcher):
     """A function of the CPU engine, compiled on its first call through the cache on disk."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        while SCALARS:
-            inline(SCALARS.pop())
+        with global_compiler_lock:  # no thread compiles what another is about to register
+            while SCALARS:
+                inline(SCALARS.pop())
         super().__init__(function, targetoptions={**OPTIONS, "nopython": True, "boundscheck": None})
         # No folder can be written: compile in every process.
         with suppress(RuntimeError, OSError):

@@ -71,7 +71,7 @@ def bands_of(rule):
                     first, last, divisor = entries(box, p, n, size, options[axis])
                     if images[start + k] < 0:
                         last = first
-                    if at + 2 * (last - first) > len(table.index):
+                    if at + min(2 * (last - first), size) > len(table.index):
                         return start + k
                     begin, end = size, 0
                     for e in range(first, last):
