@@ -94,9 +94,8 @@ class Kernel(CPUDispatcher):
     """A function of the CPU engine, compiled on its first call through the cache on disk."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        with global_compiler_lock:  # no thread compiles what another is about to register
-            while SCALARS:
-                inline(SCALARS.pop())
+        while SCALARS:  # all of the package's at the first kernel, while the engine is imported
+            inline(SCALARS.pop())
         super().__init__(function, targetoptions={**OPTIONS, "nopython": True, "boundscheck": None})
         # No folder can be written: compile in every process.
         with suppress(RuntimeError, OSError):

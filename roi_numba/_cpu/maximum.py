@@ -78,20 +78,23 @@ def _compete_chunked(
 @inline
 def _name_winners(labels, layout, box, channel, lanes, bins, table, k, rows, columns):
     """Write argmax of one box."""
-    bin_y = k * (bins[0] + bins[1])
-    bin_x = bin_y + bins[0]
-    for p in range(bins[0]):
-        for q in range(bins[1]):
-            cell = (p * bins[1] + q) * lanes
-            for c in range(min(lanes, layout.channels - channel)):
-                label = -1
-                if rows[cell + c] >= 0:
-                    y = table.label[table.begin[bin_y + p] + rows[cell + c]]
-                    x = table.label[table.begin[bin_x + q] + columns[cell + c]]
-                    if y >= 0 and x >= 0:
-                        label = y * table.stride[k] + x
-                at = layout.origin + box * layout.stride + (channel + c) * layout.channel_stride
-                labels[at + p * layout.height_stride + q * layout.width_stride] = label
+    begin, label = table.begin, table.label
+    stride = table.stride[k]
+    first_bin = k * (bins[0] + bins[1])
+    at = layout.origin + box * layout.stride + channel * layout.channel_stride
+    for number in range(bins[0] * bins[1]):
+        p, q = number // bins[1], number % bins[1]
+        first_y, first_x = begin[first_bin + p], begin[first_bin + bins[0] + q]
+        cell = number * lanes
+        for c in range(min(lanes, layout.channels - channel)):
+            name = -1
+            if rows[cell + c] >= 0:
+                y = label[first_y + rows[cell + c]]
+                x = label[first_x + columns[cell + c]]
+                if y >= 0 and x >= 0:
+                    name = y * stride + x
+            offset = p * layout.height_stride + q * layout.width_stride
+            labels[at + offset + c * layout.channel_stride] = name
 
 
 @inline
