@@ -15,7 +15,7 @@ from numba import config
 from numba.core import event
 from numba.core.caching import IndexDataCacheFile
 
-from roi_numba._cpu.compile import kernel
+from roi_numba._cpu.compile import FilePerKey, kernel
 from subprocesses import PACKAGE, finish, start
 from subprocesses import run as run_python
 
@@ -286,3 +286,14 @@ def test_info_says_where_the_cache_is(warm):
     package, cache = warm
     printed = run_python("", "info", package=package, module="roi_numba", NUMBA_CACHE_DIR=cache)
     assert str(cache) in printed
+
+
+def test_two_processes_that_save_different_kernels_at_once(tmp_path, monkeypatch):
+    """Neither kernel ends up under the other's name, as in an index that both find empty."""
+    files = FilePerKey(str(tmp_path), "kernel", "stamp")
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexDataCacheFile, "_load_index", lambda self: {})
+        files.save("one", "ONE")
+        files.save("other", "OTHER")
+    assert (files.load("one"), files.load("other")) == ("ONE", "OTHER")
+    assert files.load("third") is None

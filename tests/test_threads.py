@@ -21,7 +21,7 @@ import pytest
 import roi_numba
 from operators import REDUCTIONS, ids
 from strategies import values
-from subprocesses import finish, kill, start
+from subprocesses import kill, start
 from subprocesses import run as run_python
 
 MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)

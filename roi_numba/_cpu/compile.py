@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from numba import config
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.extending import register_jitable
@@ -47,6 +47,36 @@ DAMAGE = (
 """What unpickling a truncated or foreign file may raise."""
 
 
+class FilePerKey:
+    """Numba's cache files, an index and its data for each key.
+
+    Numba keeps one index for all keys of a function.  Two processes that save at once can give two
+    kernels one name there, and a third then runs the wrong one: seen as roi_align computing
+    roi_warp, when two test processes filled one empty cache (compare numba issue 10128).
+    """
+
+    def __init__(self, folder: str, base: str, stamp: Any) -> None:
+        self.folder, self.base, self.stamp = folder, base, stamp
+
+    def _file(self, key: Any) -> Any:
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
+        return IndexDataCacheFile(self.folder, f"{self.base}-{digest}", self.stamp)
+
+    def load(self, key: Any) -> Any:
+        """Return what is kept under a key, or None; a damaged file is emptied."""
+        file = self._file(key)
+        try:
+            return file.load(key)
+        except DAMAGE:
+            with suppress(*DAMAGE):
+                file.flush()  # or else saving stumbles over it again
+            return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep data under a key."""
+        self._file(key).save(key, data)
+
+
 class SourceKeyedCache(FunctionCache):
     """Numba's cache on disk, never stale and never a reason to fail.
 
@@ -55,18 +85,20 @@ class SourceKeyedCache(FunctionCache):
     the package.  A cache that cannot be read or written only costs the time to compile.
     """
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = FilePerKey(
+            self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
+        )
+
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         key = super()._index_key(sig, codegen)
         return (*key, source_digest(), bool(config.BOUNDSCHECK))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
+        with suppress(*DAMAGE):
             return super().load_overload(sig, target_context)
-        except DAMAGE:
-            # Or else saving stumbles over the same file, and every process compiles anew.
-            with suppress(*DAMAGE):
-                self.flush()
-            return None
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(*DAMAGE):  # full or read-only
