@@ -469,16 +469,16 @@ def test_first_calls_at_once(tmp_path):
 def test_interrupt(kind, threads):
     """Ctrl-C ends a long call within seconds and leaves the library in order."""
     code = "import sys, test_threads; test_threads.long_call(*sys.argv[1:])"
-    process = start(code, kind, threads)
-    try:
-        assert process.stdout.readline() == "calling\n", process.communicate()
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        sent = time.monotonic()
-        assert process.stdout.readline() == "interrupted\n"
-        assert time.monotonic() - sent < 3
-        # Not `finish`: communicate() passes over what readline() has buffered.
-        assert process.stdout.read() == "right\nTrue\n"
-        assert process.wait(30) == 0
-    finally:
-        kill(process)
+    with start(code, kind, threads) as process:
+        try:
+            assert process.stdout.readline() == "calling\n", process.stderr.read()
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            sent = time.monotonic()
+            assert process.stdout.readline() == "interrupted\n"
+            assert time.monotonic() - sent < 3
+            # Not `finish`: communicate() passes over what readline() has buffered.
+            assert process.stdout.read() == "right\nTrue\n"
+            assert process.wait(30) == 0
+        finally:
+            kill(process)
