@@ -85,15 +85,16 @@ class SourceKeyedCache(FunctionCache):
     the package.  A cache that cannot be read or written only costs the time to compile.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], made_for: str) -> None:
         super().__init__(function)
+        self.made_for = made_for
         self._cache_file = FilePerKey(
             self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
         )
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         key = super()._index_key(sig, codegen)
-        return (*key, source_digest(), bool(config.BOUNDSCHECK))
+        return (*key, self.made_for, source_digest(), bool(config.BOUNDSCHECK))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with suppress(*DAMAGE):
@@ -125,13 +126,13 @@ called with.
 class Kernel(CPUDispatcher):
     """A function of the CPU engine, compiled on its first call through the cache on disk."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], made_for: str) -> None:
         while SCALARS:  # all of the package's at the first kernel, while the engine is imported
             inline(SCALARS.pop())
         super().__init__(function, targetoptions={**OPTIONS, "nopython": True, "boundscheck": None})
         # No folder can be written: compile in every process.
         with suppress(RuntimeError, OSError):
-            self._cache = SourceKeyedCache(self.py_func)
+            self._cache = SourceKeyedCache(self.py_func, made_for)
 
     def compile(self, sig: Any) -> Any:
         """Compile for one signature at LLVM_LEVEL."""
@@ -144,9 +145,12 @@ class Kernel(CPUDispatcher):
                 config.OPT = level
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function a `Kernel`, or leave it as it is under ``NUMBA_DISABLE_JIT=1``."""
-    return function if config.DISABLE_JIT else Kernel(function)
+def kernel(function: Callable[..., Any], made_for: str = "") -> Callable[..., Any]:
+    """Make a function a `Kernel`, or leave it as it is under ``NUMBA_DISABLE_JIT=1``.
+
+    ``made_for`` tells kernels apart that differ only in the functions they close over.
+    """
+    return function if config.DISABLE_JIT else Kernel(function, made_for)
 
 
 def cache_folder() -> str | None:

@@ -122,7 +122,6 @@ def bands_of(rule):
             table.runs_begin[k + 1] = runs
         return start + min(len(images) - start, len(windows))
 
-    @kernel
     def bands(corners, images, start, bins, sizes, options, table, plan, lanes):
         stop = fill(corners, images, start, bins, sizes, options, table, plan.windows)
         groups = arrange(
@@ -131,7 +130,7 @@ def bands_of(rule):
         place(table.begin, table.index, bins, plan.order, plan.groups, groups, lanes, True)
         return stop, groups
 
-    return bands
+    return kernel(bands, rule.span.__module__)
 
 
 @cache
@@ -193,7 +192,6 @@ def items_of(rule):
                 windows[k, 2 * axis + 1] = window_end
         return start + min(len(images) - start, len(windows))
 
-    @kernel
     def items(corners, images, start, bins, sizes, options, apart, table, plan, lanes):
         stop = fill(corners, images, start, bins, sizes, options, apart, table, plan.windows)
         groups = arrange(
@@ -202,7 +200,7 @@ def items_of(rule):
         place(table.begin, table.index, bins, plan.order, plan.groups, groups, lanes, False)
         return stop, groups
 
-    return items
+    return kernel(items, rule.span.__module__)
 
 
 def tabulate(rule, reduce, corners, images, start, bins, sizes, options, like):
