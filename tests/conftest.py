@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Each worker of pytest-xdist keeps its own compiled code: two workers that filled one cache once
+# ran another operator's kernel.  Since then keys name the operator and have files of their own,
+# which is not yet proved to be enough; sharing a cache is test_startup's business.
+if "PYTEST_XDIST_WORKER" in os.environ and "NUMBA_CACHE_DIR" not in os.environ:
+    os.environ["NUMBA_CACHE_DIR"] = os.path.abspath(
+        os.path.join(".pytest_cache", "numba", os.environ["PYTEST_XDIST_WORKER"])
+    )
+
 _common = settings(
     deadline=None,
     derandomize=True,
