@@ -1,0 +1,142 @@
+"""What `roi_numba.torch` refuses, and in which words."""
+
+import numpy as np
+import pytest
+
+import roi_numba
+from arrays import SIZE
+
+torch = pytest.importorskip("torch", reason="the torch extra is not installed")
+roi_torch = pytest.importorskip("roi_numba.torch")
+from test_torch import BOXES, features, gradients  # noqa: E402
+
+
+def changed(**changes):
+    """Arguments of which one is wrong."""
+    good = {"input": features(), "boxes": BOXES.copy(), "output_size": SIZE}
+    return good | changes
+
+
+def box(*numbers):
+    boxes = BOXES.copy()
+    boxes[1, : len(numbers)] = numbers
+    return boxes
+
+
+BAD = {
+    "map of three axes": changed(input=features()[0]),
+    "complex map": changed(input=features().astype(np.complex64)),
+    "boxes of three columns": changed(boxes=BOXES[:, :3]),
+    "boxes of four columns": changed(boxes=BOXES[:, 1:]),
+    "bool boxes": changed(boxes=BOXES > 0),
+    "no such image": changed(boxes=box(2)),
+    "negative image": changed(boxes=box(-1)),
+    "half an image": changed(boxes=box(0.5)),
+    "NaN in a box": changed(boxes=box(0, np.nan)),
+    "infinite box": changed(boxes=box(0, 1, 2, np.inf)),
+    "too few boxes' images": changed(boxes=BOXES[:, 1:], batch_indices=np.zeros(3, np.int64)),
+    "no such image, indexed": changed(boxes=BOXES[:, 1:], batch_indices=np.array([0, 1, 2, 0])),
+    "indices beside rows": changed(batch_indices=np.zeros(4, np.int64)),
+    "indices beside a list": changed(boxes=[BOXES[:, 1:]] * 2, batch_indices=np.zeros(8, np.int64)),
+    "list too short": changed(boxes=[BOXES[:, 1:]]),
+    "list of rows": changed(boxes=[BOXES, BOXES]),
+    "list of bool": changed(boxes=[BOXES[:, 1:] > 0, BOXES[:, 1:] > 0]),
+    "NaN in a list": changed(boxes=[BOXES[:, 1:], box(0, np.nan)[:, 1:]]),
+    "ragged": changed(boxes=[[[0.0, 1.0], [2.0]], []]),
+    "boxes that are none": changed(boxes="all"),
+    "no bins": changed(output_size=0),
+    "three sizes": changed(output_size=(1, 2, 3)),
+    "size of a float": changed(output_size=7.0),
+    "no scale": changed(spatial_scale=0.0),
+    "scale in words": changed(spatial_scale="half"),
+    "channel axis": changed(channel_axis=2),
+    "check_boxes": changed(check_boxes=1),
+    "return_argmax": changed(return_argmax="yes"),
+    "argmax of a mean": changed(return_argmax=True),
+    "reduction": changed(reduce="median"),
+    "option": changed(aligned=1),
+    "sampling_ratio": changed(sampling_ratio=1.5),
+}
+
+
+@pytest.mark.parametrize("arguments", BAD.values(), ids=BAD)
+def test_errors_are_those_of_the_array_level(arguments):
+    with pytest.raises((ValueError, TypeError, IndexError)) as expected:
+        roi_numba.roi_align(**arguments)
+
+    def as_tensor(value):
+        if isinstance(value, list):
+            return [as_tensor(part) for part in value]
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+    for requires_grad in (False, True):
+        given = {name: as_tensor(value) for name, value in arguments.items()}
+        given["input"].requires_grad_(requires_grad)
+        with pytest.raises(expected.type) as found:
+            roi_torch.roi_align(**given)
+        assert str(found.value) == str(expected.value)
+
+
+def test_only_tensors():
+    boxes = torch.from_numpy(BOXES.copy())
+    with pytest.raises(TypeError, match="input must be a torch tensor, got ndarray"):
+        roi_torch.roi_align(features(), boxes, SIZE)
+    with pytest.raises(TypeError, match="boxes must be an array, got int"):
+        roi_torch.roi_align(torch.from_numpy(features()), 3, SIZE)
+    with pytest.raises(TypeError, match="layout"):
+        roi_torch.roi_align(torch.from_numpy(features()).to_sparse(), boxes, SIZE)
+
+
+def test_devices():
+    """What lies on a GPU is refused in words."""
+
+    class OnDevice(torch.Tensor):
+        def __dlpack_device__(self):
+            return (2, 0)
+
+    input = torch.from_numpy(features()).as_subclass(OnDevice)
+    with pytest.raises(TypeError, match=r"the CUDA engine, .*, is not part of this version"):
+        roi_numba.roi_align(input, torch.from_numpy(BOXES.copy()), SIZE)
+
+
+def test_bad_boxes_unchecked():
+    """They give zeros and have no gradient, as if they were not there."""
+    input = torch.from_numpy(features())
+    for bad in (box(2), box(-1), box(0.5), box(0, np.nan), box(np.nan)):
+        boxes = torch.from_numpy(bad)
+        output, upstream, found = gradients(
+            roi_torch.roi_align, input, boxes, SIZE, check_boxes=False
+        )
+        others = [0, 2, 3]
+        boxes = boxes[others]
+        assert not output[1].any()
+        assert torch.equal(output[others], roi_torch.roi_align(input, boxes, SIZE))
+        wanted = roi_numba.roi_align_backward(upstream[others], input, boxes)
+        assert torch.equal(found[0], wanted[0])
+        assert torch.equal(found[1][others], wanted[1])
+        assert not found[1][1].any()
+
+
+def test_gradients_of_another_dtype_or_shape():
+    """Autograd makes the first fit; the ops themselves refuse both."""
+    boxes = torch.from_numpy(BOXES.copy())
+    op = torch.ops.roi_numba.prroi_pool_grad_input
+    rest = boxes, None, None, (2, 19, 9, 11), 1.0, False, "mean", 1, None
+    with pytest.raises(ValueError, match=r"grad_output must have shape \(4, 19, height, width\)"):
+        op(torch.zeros(3, 19, 2, 2).double(), *rest)
+    op = torch.ops.roi_numba.prroi_pool_grad_boxes
+    with pytest.raises(TypeError, match="grad_output must be of dtype float64, got float32"):
+        op(
+            torch.zeros(4, 19, 2, 2),
+            torch.from_numpy(features()),
+            boxes,
+            *rest[1:3],
+            *rest[4:],
+        )
+
+
+def test_ops_of_maxima_want_the_winners():
+    op = torch.ops.roi_numba.roi_warp_grad_input
+    rest = None, None, (2, 19, 9, 11), 1.0, 1, True, "max", 1, None
+    with pytest.raises(ValueError, match='argmax must be given with reduce="max"'):
+        op(torch.zeros(4, 19, 2, 2), torch.from_numpy(BOXES.copy()), *rest)
