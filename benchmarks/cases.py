@@ -16,6 +16,7 @@ class Call:
 
     operator: str
     options: dict[str, Any] = field(default_factory=dict)
+    gradient: bool = False  # not the pooling is timed but its gradient to the map
 
 
 # roi_pool is timed with the peers' rounding of bins, or the results could not be compared.
@@ -25,6 +26,8 @@ OPS = {
     "roi_pool": Call("roi_pool", {"bins": "float"}),
     "roi_warp": Call("roi_warp", {"sampling_ratio": 2}),
     "prroi_pool": Call("prroi_pool"),
+    "roi_align-gradient": Call("roi_align", {"sampling_ratio": 2, "aligned": True}, gradient=True),
+    "roi_pool-gradient": Call("roi_pool", {"bins": "float"}, gradient=True),
 }
 
 
@@ -69,6 +72,16 @@ def draw_features(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Draw normal float32 features (1, C, H, W)."""
     features: np.ndarray = rng.standard_normal((1, *shape), dtype=np.float32)
     return features
+
+
+def draw_gradients(workload: "Workload") -> list[np.ndarray]:
+    """Draw a gradient for the result of each level."""
+    rng = np.random.default_rng(1)
+    shapes = [
+        (len(level.boxes), level.features.shape[1], *workload.output_size)
+        for level in workload.levels
+    ]
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
 
 
 def fpn_levels(boxes: np.ndarray, lowest: int = 2, highest: int = 5) -> np.ndarray:
@@ -121,6 +134,7 @@ def tiny() -> Workload:
     return Workload([Level(draw_features(rng, 16, 32, 32), boxes, 1.0)], (7, 7))
 
 
+BOTH_WAYS = "roi_align", "roi_align-gradient"
 COMPARED = ("roi_align", "roi_align-adaptive", "roi_pool")
 
 CASES = {
@@ -128,7 +142,7 @@ CASES = {
     "c4-head-50": Case("1x1024x50x84, 50 boxes, 7x7", COMPARED, lambda: c4_head(50)),
     "c4-head-10": Case("1x1024x50x84, 10 boxes, 7x7", COMPARED, lambda: c4_head(10)),
     "c4-head-1": Case("1x1024x50x84, 1 box, 7x7", COMPARED, lambda: c4_head(1)),
-    "fpn-box": Case("P2-P5, 256 channels, 1000 boxes, 7x7", ("roi_align",), lambda: fpn(1000, 7)),
+    "fpn-box": Case("P2-P5, 256 channels, 1000 boxes, 7x7", BOTH_WAYS, lambda: fpn(1000, 7)),
     "fpn-mask": Case("P2-P5, 256 channels, 100 boxes, 14x14", ("roi_align",), lambda: fpn(100, 14)),
     "whole-map": Case(
         "1x256x200x272, 20 boxes that cover the map, 7x7",

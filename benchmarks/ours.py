@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import Call, Workload
+from .cases import Call, Workload, draw_gradients
 
 MODULE = "roi_numba"
 
@@ -31,6 +31,8 @@ def prepare(
     roi_numba.set_num_threads(threads)
     operator = getattr(roi_numba, call.operator)
     size = workload.output_size
+    if call.gradient:
+        return gradients(workload, call)
     # A fresh result is what users get; into a buffer of its own is what IO binding gives a peer.
     keep = os.environ.get("ROI_NUMBA_BENCH_OUT") == "1"
     levels = [
@@ -52,5 +54,29 @@ def prepare(
             operator(features, boxes, size, scale, **options, **out)
             for features, boxes, size, scale, out in levels
         ]
+
+    return run, lambda outputs: outputs
+
+
+def gradients(
+    workload: Workload, call: Call
+) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
+    """The gradient to the map alone, as the peers give it; a maximum's winners are kept."""
+    import roi_numba
+
+    operator = getattr(roi_numba, call.operator)
+    backward = getattr(roi_numba, f"{call.operator}_backward")
+    levels = []
+    for level, grad in zip(workload.levels, draw_gradients(workload), strict=True):
+        arguments = level.features, level.boxes
+        options = call.options | {"needs": ("input",)}
+        if call.operator == "roi_pool":
+            size, scale = workload.output_size, level.spatial_scale
+            winners = operator(*arguments, size, scale, **call.options, return_argmax=True)[1]
+            options |= {"argmax": winners}
+        levels.append((grad, *arguments, level.spatial_scale, options))
+
+    def run() -> list[np.ndarray]:
+        return [backward(*arguments, **options)[0] for *arguments, options in levels]
 
     return run, lambda outputs: outputs

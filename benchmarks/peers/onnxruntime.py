@@ -28,6 +28,8 @@ def graph(workload: Workload, call: Call) -> tuple[bytes, list[dict[str, np.ndar
     from onnx import TensorProto, checker, helper
 
     ph, pw = workload.output_size
+    if call.gradient:
+        raise NotServed("onnxruntime has no gradients")
     nodes, inputs, outputs, feeds = [], [], [], []
     for k, level in enumerate(workload.levels):
         common = {"spatial_scale": level.spatial_scale}

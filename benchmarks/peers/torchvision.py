@@ -1,4 +1,4 @@
-"""torchvision: roi_align and roi_pool, without gradients.
+"""torchvision: roi_align and roi_pool, and their gradients to the map through autograd.
 
 A pyramid is one roi_align per level; `MultiScaleRoIAlign`, which also chooses the levels, takes
 no ``aligned`` and so computes something else.
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import Call, Workload
+from ..cases import Call, Workload, draw_gradients
 from . import NotServed
 
 MODULE = "torchvision"
@@ -44,6 +44,20 @@ def prepare(
         for level in workload.levels
     ]
     size = workload.output_size
+
+    if call.gradient:
+        for features, _, _ in levels:
+            features.requires_grad_()
+        pooled = [operator(*level[:2], size, level[2], *options) for level in levels]
+        grads = [torch.from_numpy(grad) for grad in draw_gradients(workload)]
+
+        def run_back() -> Any:
+            return [
+                torch.autograd.grad(result, level[0], grad, retain_graph=True)[0]
+                for result, level, grad in zip(pooled, levels, grads, strict=True)
+            ]
+
+        return run_back, lambda outputs: [output.numpy() for output in outputs]
 
     def run() -> Any:
         with torch.inference_mode():
