@@ -2,10 +2,10 @@
 
 from ._cpu.threads import get_num_threads, set_num_threads
 from .axis_weights import axis_weights
-from .prroi_pool import prroi_pool
-from .roi_align import roi_align
-from .roi_pool import roi_pool
-from .roi_warp import roi_warp
+from .prroi_pool import prroi_pool, prroi_pool_backward
+from .roi_align import roi_align, roi_align_backward
+from .roi_pool import roi_pool, roi_pool_backward
+from .roi_warp import roi_warp, roi_warp_backward
 
 __version__ = "0.1.0"
 
@@ -13,8 +13,12 @@ __all__ = [
     "axis_weights",
     "get_num_threads",
     "prroi_pool",
+    "prroi_pool_backward",
     "roi_align",
+    "roi_align_backward",
     "roi_pool",
+    "roi_pool_backward",
     "roi_warp",
+    "roi_warp_backward",
     "set_num_threads",
 ]

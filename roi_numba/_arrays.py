@@ -112,6 +112,26 @@ def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype == BFLOAT16 or dtype.kind == "f" else np.dtype(np.float32)
 
 
+def widened(array: NDArray[Any]) -> NDArray[Any]:
+    """16-bit floats as float32, all else as it is."""
+    if array.dtype == BFLOAT16:
+        return (array["bfloat16"].astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The array itself, or rounded to the nearest of a narrower float, to even in between."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if dtype != BFLOAT16:
+            return array.astype(dtype)
+        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+        nearest = np.where(np.isnan(array), np.uint32(0x7FC00000), nearest)
+        return (nearest >> np.uint32(16)).astype(np.uint16).view(BFLOAT16)
+
+
 class _Alias:
     """Memory described for `np.asarray`."""
 
@@ -122,21 +142,26 @@ class _Alias:
 def addressable(array: NDArray[Any]) -> bool:
     """Whether elements lie at whole multiples of their size: not so in packed records."""
     itemsize = array.itemsize
-    return array.flags.aligned and not any(stride % itemsize for stride in array.strides)
+    if not array.flags.aligned:
+        return False
+    return array.flags.c_contiguous or not any(stride % itemsize for stride in array.strides)
 
 
 def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]]:
-    """All memory between an array's first and last element: (flat, origin, strides).
+    """All memory between the first and last element of a 4-D array: (flat, origin, strides).
 
     Element (i, j, …) is ``flat[origin + i * strides[0] + j * strides[1] + …]``.  One flat,
     contiguous, nominally writeable array for every layout lets a kernel be compiled once; a
     kernel never writes to what it is given as a source.  The caller keeps `array` alive.
     """
     itemsize = array.itemsize
-    if array.dtype == np.float16:
+    if array.dtype.char == "e":
         array = array.view(FLOAT16)
-    if array.flags.c_contiguous and array.flags.writeable:
-        return array.reshape(-1), 0, tuple(stride // itemsize for stride in array.strides)
+    flags = array.flags
+    if flags.c_contiguous and flags.writeable:
+        b, c, d = array.shape[1:]
+        return array.reshape(-1), 0, (b * c * d, c * d, d, 1)
+    strides = tuple([stride // itemsize for stride in array.strides])
     low = sum(min(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))
     high = sum(max(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))
     interface = {
@@ -146,5 +171,4 @@ def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]
         "descr": array.dtype.descr,
         "data": (array.__array_interface__["data"][0] + low, False),
     }
-    flat = np.asarray(_Alias(interface))
-    return flat, -low // itemsize, tuple(stride // itemsize for stride in array.strides)
+    return np.asarray(_Alias(interface)), -low // itemsize, strides

@@ -108,6 +108,27 @@ def feature_map(input: NDArray[Any], axis: int) -> None:
         )
 
 
+def needed(needs: Any) -> tuple[bool, bool]:
+    """Which gradients are asked for: to the input, to the boxes."""
+    names = (needs,) if isinstance(needs, str) else needs
+    if not isinstance(names, (tuple, list, set, frozenset)):
+        raise TypeError(f'needs must be a tuple of "input" and "boxes", got {needs!r}')
+    if not all(name in ("input", "boxes") for name in names):
+        raise ValueError(f'needs must name "input" or "boxes" or both, got {needs!r}')
+    return "input" in names, "boxes" in names
+
+
+def pooled(name: str, array: NDArray[Any], shape: tuple[Any, ...]) -> None:
+    """An array of pooled shape, of any height and width, which `shape` has as words."""
+    fits = array.ndim == len(shape) and all(
+        found > 0 if isinstance(wanted, str) else found == wanted
+        for found, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")
+
+
 def result_array(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> None:
     """An array that takes a result."""
     if array.shape != shape:
@@ -141,6 +162,8 @@ def _image_numbers(name: str, numbers: NDArray[Any], images: int, check: bool) -
     """Batch indices as int64, -1 for bad ones unless they are to be checked."""
     if numbers.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be integers, got dtype {numbers.dtype}")
+    if images and not np.count_nonzero(numbers):  # one image, nearly every small call
+        return np.zeros(len(numbers), np.int64)
     with np.errstate(invalid="ignore"):  # NaN and 1e30 as integers are caught below
         whole = numbers.astype(np.int64)
     good = (whole == numbers) & (whole >= 0) & (whole < images)
@@ -201,7 +224,7 @@ def regions(
     name = "batch_indices" if batch_indices is not None else "batch index in boxes"
     numbers = _image_numbers(name, numbers, images, check)
     finite = np.isfinite(corners)
-    if not finite.all():
+    if np.count_nonzero(finite) < finite.size:
         whole = finite.all(axis=1)
         if check:
             k = int(np.argmin(whole))

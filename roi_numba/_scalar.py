@@ -83,6 +83,21 @@ def clamped_tap(t: Real, border: Real, size: int) -> tuple[int, Real, Real]:
 
 
 @scalar
+def clamped_slope(t: Real, size: int) -> tuple[int, Real, Real]:
+    """How the weights of `clamped_tap` change with ``t``: not at all where it is clamped.
+
+    At a whole pixel, where they have a kink, it is the change to the next pixel.
+    """
+    T = type(t)
+    if size == 0 or not t >= T(0):
+        return 0, T(0), T(0)
+    low = int(t)
+    if low >= size - 1:
+        return 0, T(0), T(0)
+    return low, T(-1), T(1)
+
+
+@scalar
 def faded_tap(t: Real, size: int) -> tuple[int, Real, Real]:
     """Linear interpolation at ``t`` on an axis continued by zeros: it fades over one pixel."""
     T = type(t)
@@ -95,3 +110,13 @@ def faded_tap(t: Real, size: int) -> tuple[int, Real, Real]:
     if low >= size - 1:
         return low, T(1) - fraction, T(0)
     return low, T(1) - fraction, fraction
+
+
+@scalar
+def faded_slope(t: Real, size: int) -> tuple[int, Real, Real]:
+    """How the weights of `faded_tap` change with ``t``."""
+    T = type(t)
+    if not (t > T(-1) and t < T(size)):
+        return 0, T(0), T(0)
+    low = int(math.floor(t))
+    return low, T(-1) if low >= 0 else T(0), T(1) if low + 1 < size else T(0)

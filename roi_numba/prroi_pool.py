@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from . import _op
+from . import _derivatives, _op
 from ._op import Array, Boxes
 from ._scalar import Real, on_scale, scalar
 
@@ -66,13 +66,36 @@ def entry(
     return k, left, right
 
 
+@scalar
+def slope(
+    box: tuple[Real, Real], p: int, k: int, bins: int, size: int, options: Any
+) -> tuple[int, Real, Real, Real, Real]:
+    """How the integrals of `entry` change, as if all of the part moved like its middle.
+
+    That is exact: the mean changes by the rise over each unit cell, weighted by how far from the
+    other end of the bin the part's middle lies.
+    """
+    T = type(box[0])
+    low, high = edges(box, p)
+    begin = max(low, T(k))
+    end = min(high, T(k + 1))
+    width, middle = T(1), T(0.5)
+    if high > low:
+        width = end - begin
+        middle = ((begin - low) + (end - low)) / (T(2) * (high - low))
+    share = (T(p) + middle) / T(bins)
+    left = -width if k >= 0 else T(0)
+    right = width if k + 1 < size else T(0)
+    return k, left, right, options[0] * (T(1) - share), options[0] * share
+
+
 def options(aligned: bool = False) -> tuple[tuple[bool], tuple[bool]]:
     """Check the operator's own options; return those of the y and of the x axis."""
     axis = (_op.flag("aligned", aligned),)
     return axis, axis
 
 
-RULE = _op.Rule("prroi_pool", options, span, entries, entry, argmax="none")
+RULE = _op.Rule("prroi_pool", options, span, entries, entry, slope, argmax="none")
 
 
 def prroi_pool(
@@ -167,3 +190,93 @@ def prroi_pool(
         out=out,
     )
     return output
+
+
+def prroi_pool_backward(
+    grad_output: Array,
+    input: Array,
+    boxes: Boxes,
+    spatial_scale: float = 1.0,
+    *,
+    aligned: bool = False,
+    batch_indices: Any = None,
+    channel_axis: int = 1,
+    check_boxes: bool | None = None,
+    needs: tuple[str, ...] = ("input", "boxes"),
+) -> tuple[Any, Any]:
+    """Gradients of `prroi_pool` to the feature maps and to the boxes, both exact.
+
+    Parameters
+    ----------
+    grad_output : array, shape (K, C, pooled_height, pooled_width)
+        Gradient with respect to the result, in its dtype and the library of ``input``; its shape
+        says how many bins there are.
+    input : array, shape (N, C, H, W)
+        The feature maps that were pooled.
+    boxes : array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
+        The boxes, in any form the forward takes; in image pixels.
+    spatial_scale : float, default 1.0
+        Feature pixels per image pixel.
+    aligned : bool, default False
+        Half a feature pixel was subtracted after scaling.
+    batch_indices : array of int, shape (K,), optional
+        The image of each box, for boxes of shape (K, 4).
+    channel_axis : {1, -1}, default 1
+        Where ``input`` and ``grad_output`` have their channels.
+    check_boxes : bool, optional
+        Raise on boxes with non-finite coordinates or a bad batch index.  If False, such boxes
+        have no part in either gradient.  Default: True for arrays in host memory.
+    needs : tuple of {"input", "boxes"}, default ("input", "boxes")
+        The gradients to compute; the others are None.
+
+    Returns
+    -------
+    grad_input : array, shape of ``input``, or None
+        In the library of ``input`` and the dtype of ``grad_output``.  Each pixel adds box after
+        box, so the bits do not depend on the number of threads.
+    grad_boxes : array or list of arrays, as ``boxes``, or None
+        In image pixels, in the library and floating dtype of ``boxes`` (float64 for integers);
+        0 for batch indices.
+
+    Raises
+    ------
+    ValueError
+        A shape, value or option that makes no sense, a non-finite box, a winner that cannot be.
+    TypeError
+        An array of the wrong kind, dtype or library.
+    IndexError
+        A batch index outside [0, N).
+
+    Notes
+    -----
+    Pushing an edge of a bin outward changes its value at the rate (mean of the map along that edge
+    - value) / size of the bin; a box without area has no gradient.
+
+    References
+    ----------
+    Jiang, Luo, Mao, Xiao, Jiang, "Acquisition of Localization Confidence for Accurate Object
+    Detection", ECCV 2018, arXiv:1807.11590.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import roi_numba
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box = np.array([[0, 1.0, 1, 4, 4]])
+    >>> _, grad_boxes = roi_numba.prroi_pool_backward(np.ones((1, 1, 2, 2)), ramp, box)
+    >>> grad_boxes.round(6)
+    array([[ 0.,  2., 20.,  2., 20.]])
+    """
+    return _derivatives.backward(
+        RULE,
+        options(aligned),
+        grad_output,
+        input,
+        boxes,
+        spatial_scale,
+        reduce="mean",
+        batch_indices=batch_indices,
+        channel_axis=channel_axis,
+        check_boxes=check_boxes,
+        needs=needs,
+    )

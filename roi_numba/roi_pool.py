@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal, overload
 
-from . import _op
+from . import _derivatives, _op
 from ._op import Array, Boxes
 from ._scalar import CORNER_LIMIT, Real, clamped, round_half_away, scalar
 
@@ -66,7 +66,7 @@ def options(
     return axis, axis
 
 
-RULE = _op.Rule("roi_pool", options, span, entries, entry, argmax="cell")
+RULE = _op.Rule("roi_pool", options, span, entries, entry, None, argmax="cell")
 
 
 @overload
@@ -203,4 +203,105 @@ def roi_pool(
         channel_axis=channel_axis,
         check_boxes=check_boxes,
         out=out,
+    )
+
+
+def roi_pool_backward(
+    grad_output: Array,
+    input: Array,
+    boxes: Boxes,
+    spatial_scale: float = 1.0,
+    *,
+    reduce: str = "max",
+    rounding: str = "half_away",
+    bins: str = "exact",
+    batch_indices: Any = None,
+    channel_axis: int = 1,
+    check_boxes: bool | None = None,
+    needs: tuple[str, ...] = ("input", "boxes"),
+    argmax: Array | None = None,
+) -> tuple[Any, Any]:
+    """Gradients of `roi_pool` to the feature maps and, all zero, to the boxes.
+
+    Parameters
+    ----------
+    grad_output : array, shape (K, C, pooled_height, pooled_width)
+        Gradient with respect to the result, in its dtype and the library of ``input``; its shape
+        says how many bins there are.
+    input : array, shape (N, C, H, W)
+        The feature maps that were pooled.
+    boxes : array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
+        The boxes, in any form the forward takes; in image pixels.
+    spatial_scale : float, default 1.0
+        Feature pixels per image pixel.
+    reduce : {"max", "mean"}, default "max"
+        How the cells were reduced.
+    rounding : {"half_away", "truncate"}, default "half_away"
+        How corners became cells.
+    bins : {"exact", "float", "truncate"}, default "exact"
+        How cells were dealt out to bins.
+    batch_indices : array of int, shape (K,), optional
+        The image of each box, for boxes of shape (K, 4).
+    channel_axis : {1, -1}, default 1
+        Where ``input`` and ``grad_output`` have their channels.
+    check_boxes : bool, optional
+        Raise on boxes with non-finite coordinates or a bad batch index.  If False, such boxes
+        have no part in either gradient.  Default: True for arrays in host memory.
+    needs : tuple of {"input", "boxes"}, default ("input", "boxes")
+        The gradients to compute; the others are None.
+    argmax : array of int64, shape of ``grad_output``, optional
+        The winners as the forward returns them (max reductions only); found again if it is None.
+
+    Returns
+    -------
+    grad_input : array, shape of ``input``, or None
+        In the library of ``input`` and the dtype of ``grad_output``.  Each pixel adds box after
+        box, so the bits do not depend on the number of threads.
+    grad_boxes : array or list of arrays, as ``boxes``, or None
+        In image pixels, in the library and floating dtype of ``boxes`` (float64 for integers);
+        0 for batch indices.
+
+    Raises
+    ------
+    ValueError
+        A shape, value or option that makes no sense, a non-finite box, a winner that cannot be.
+    TypeError
+        An array of the wrong kind, dtype or library.
+    IndexError
+        A batch index outside [0, N).
+
+    Notes
+    -----
+    The gradient of a bin goes to the pixel that won, or to all its pixels alike.  The corners are
+    rounded, so the result does not change with them.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", ICCV 2015, arXiv:1504.08083.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import roi_numba
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box = np.array([[0, 1.0, 1, 4, 4]])
+    >>> grad_input, grad_boxes = roi_numba.roi_pool_backward(np.ones((1, 1, 2, 2)), ramp, box)
+    >>> np.argwhere(grad_input[0, 0]).tolist()
+    [[2, 2], [2, 4], [4, 2], [4, 4]]
+    >>> grad_boxes
+    array([[0., 0., 0., 0., 0.]])
+    """
+    return _derivatives.backward(
+        RULE,
+        options(rounding, bins),
+        grad_output,
+        input,
+        boxes,
+        spatial_scale,
+        reduce=_op.choice("reduce", reduce, ("max", "mean")),
+        batch_indices=batch_indices,
+        channel_axis=channel_axis,
+        check_boxes=check_boxes,
+        needs=needs,
+        argmax=argmax,
     )

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import product
 
 from hypothesis import strategies as st
 
 import reference
+import reference_gradients
 import roi_numba
 
 
@@ -28,6 +30,18 @@ class Operator:
     @property
     def name(self):
         return self.function.__name__
+
+    @property
+    def backward(self):
+        return getattr(roi_numba, f"{self.name}_backward")
+
+    @property
+    def reference_backward(self):
+        return getattr(reference_gradients, f"{self.name}_backward")
+
+    @property
+    def rule(self):
+        return import_module(f"roi_numba.{self.name}").RULE
 
     def draw_options(self, exact=False):
         values = self.options | (self.exact_options if exact else {})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import reference
+import reference_gradients
 import roi_numba
 from operators import OPERATORS
 from subprocesses import PACKAGE
@@ -20,9 +21,11 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
 ENGINE = sorted((PACKAGE / "_cpu").rglob("*.py"))
 PUBLIC = [getattr(roi_numba, name) for name in roi_numba.__all__]
+BINDINGS = {"torch", "jax"}  # of libraries that need not be there
 MODULES = {
     path.stem: importlib.import_module(f"roi_numba.{path.stem}")
     for path in PACKAGE.glob("[a-z]*.py")
+    if path.stem not in BINDINGS
 }
 OPERATOR_NAMES = sorted(name for name, module in MODULES.items() if hasattr(module, "RULE"))
 STANDARD = frozenset(sys.stdlib_module_names)
@@ -89,11 +92,12 @@ def test_there_are_operators():
 
 
 @pytest.mark.parametrize("name", OPERATOR_NAMES)
-def test_operator_files_import_only_op_and_scalar(name):
+def test_operator_files_import_only_op_scalar_and_derivatives(name):
     names = everywhere(PACKAGE / f"{name}.py")
     ours = inside(names, "roi_numba")
     others = {other.partition(".")[0] for other in names - ours}
-    assert ours <= {"roi_numba._op"} | inside(ours, "roi_numba._op", "roi_numba._scalar")
+    allowed = {"roi_numba._op", "roi_numba._derivatives"}
+    assert ours <= allowed | inside(ours, "roi_numba._op", "roi_numba._scalar")
     assert others <= STANDARD
 
 
@@ -109,20 +113,31 @@ def test_engines_know_neither_operators_nor_arrays(path):
     assert ours <= {"roi_numba._arrays.flat_memory", "roi_numba._scalar.SCALARS"}
 
 
-def test_op_reaches_the_engine_only_when_it_is_called():
-    path = PACKAGE / "_op.py"
+@pytest.mark.parametrize(("name", "module"), [("_op", "engine"), ("_derivatives", "gradients")])
+def test_the_engine_is_reached_only_when_it_is_called(name, module):
+    path = PACKAGE / f"{name}.py"
     assert not inside(at_import(path), "roi_numba._cpu", "numba")
-    assert inside(everywhere(path), "roi_numba._cpu.engine")
+    assert inside(everywhere(path), f"roi_numba._cpu.{module}")
+
+
+def binding(name):
+    """The library that file ``name`` binds: torch for ``torch``, ``_torch_ops``; else None."""
+    library = name.removeprefix("_").partition("_")[0]
+    return library if library in BINDINGS else None
 
 
 @EVERY_FILE
 def test_nobody_imports_the_neighbours(path):
-    """CuPy and numba.cuda only in a CUDA engine or, late, in `_arrays`; torch and JAX never."""
-    neighbours = "numba.cuda", "cupy", "torch", "jax", "tensorflow", "onnxruntime"
-    assert not inside(at_import(path), *neighbours)
+    """CuPy and numba.cuda only in a CUDA engine or, late, in `_arrays`; a binding its library."""
     name = name_in_package(path)
-    if name.split(".")[0] not in ("_cuda", "_arrays", "torch", "jax"):
+    neighbours = {"numba.cuda", "cupy", "torch", "jax", "tensorflow", "onnxruntime"}
+    neighbours.discard(binding(name))
+    assert not inside(at_import(path), *neighbours)
+    if name.split(".")[0] not in ("_cuda", "_arrays"):
         assert not inside(everywhere(path), *neighbours)
+    ours = {other.removeprefix("roi_numba.") for other in inside(everywhere(path), "roi_numba")}
+    bound = {binding(other.partition(".")[0]) for other in ours} - {None}
+    assert bound <= {binding(name)}
 
 
 @EVERY_FILE
@@ -189,8 +204,8 @@ def test_every_rule_is_made_of_scalars():
     for name in OPERATOR_NAMES:
         rule = MODULES[name].RULE
         names = {param.id for param in SCALAR_FUNCTIONS}
-        for function in (rule.span, rule.entries, rule.entry):
-            assert f"{name}.{function.__name__}" in names
+        for function in (rule.span, rule.entries, rule.entry, rule.slope):
+            assert function is None or f"{name}.{function.__name__}" in names
 
 
 @EVERY_SCALAR
@@ -303,6 +318,7 @@ def test_every_operator_has_a_reference_and_a_row_in_the_table(name):
     rows = [row for row in OPERATORS if row.function is getattr(roi_numba, name)]
     assert len(rows) == 1
     assert rows[0].reference is getattr(reference, name)
+    assert callable(getattr(reference_gradients, f"{name}_backward"))
 
 
 @pytest.mark.parametrize("name", OPERATOR_NAMES)
@@ -314,6 +330,7 @@ def test_the_table_knows_every_option(name):
     own = set(parameters) - {*common.split(), "check_boxes", "out"}
     assert set(row.options) == own == set(inspect.signature(MODULES[name].options).parameters)
     assert set(row.options) <= set(inspect.signature(row.reference).parameters)
+    assert set(row.options) <= set(inspect.signature(row.reference_backward).parameters)
     assert MODULES[name].RULE.name == name
 
 
@@ -327,6 +344,21 @@ def test_signatures_agree(name):
     defaults = {key: parameters[key].default for key in ("spatial_scale", *tail)}
     assert list(defaults.values()) == [1.0, None, 1, None, None]
     assert all(parameters[key].kind is inspect.Parameter.KEYWORD_ONLY for key in tail)
+
+
+@pytest.mark.parametrize("name", OPERATOR_NAMES)
+def test_gradients_have_the_signature_of_their_forward(name):
+    """Less what grad_output says and what is no input, and then what only they have."""
+    forward = inspect.signature(getattr(roi_numba, name)).parameters
+    first, *rest = inspect.signature(getattr(roi_numba, f"{name}_backward")).parameters.values()
+    shared = [forward[key] for key in forward if key not in ("output_size", "return_argmax", "out")]
+    assert (first.name, first.kind) == ("grad_output", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    assert first.default is inspect.Parameter.empty
+    assert rest[: len(shared)] == shared
+    tail = rest[len(shared) :]
+    own = {"needs": ("input", "boxes")} | ({"argmax": None} if "return_argmax" in forward else {})
+    assert [(each.name, each.default) for each in tail] == list(own.items())
+    assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in tail)
 
 
 @pytest.mark.parametrize("name", OPERATOR_NAMES)

@@ -82,9 +82,10 @@ def test_a_call_imports_no_neighbours():
     assert imports(textwrap.dedent(call)) == imports("import numpy, numba")
 
 
-def test_every_submodule_but_the_figure_imports_without_neighbours():
+def test_every_submodule_but_the_figure_and_the_bindings_imports_without_neighbours():
     modules = [path.stem for path in PACKAGE.glob("*.py")]
     modules = sorted(set(modules) - {"__init__", "__main__", "_figure"})
+    modules = [name for name in modules if name.strip("_").split("_")[0] not in ("torch", "jax")]
     statements = "\n".join(f"import roi_numba.{module}" for module in modules)
     assert imports(statements) == imports("import numpy, numba")
 
@@ -160,10 +161,10 @@ def test_cache_is_never_stale(copy_of_warm, right):
     results = [right]
     edit(package / "_scalar.py", "t = max(t, T(0))", "t = max(t, T(1))")
     results.append(call(package, NUMBA_CACHE_DIR=cache)["result"])
-    edit(package / "roi_align.py", "T(k) + T(0.5)", "T(k) + T(0.2)")
+    edit(package / "roi_align.py", "T(k) + T(0.5)) * size", "T(k) + T(0.2)) * size")
     results.append(call(package, NUMBA_CACHE_DIR=cache)["result"])
     assert len({json.dumps(result) for result in results}) == 3
-    edit(package / "roi_align.py", "T(k) + T(0.2)", "T(k) + T(0.5)")
+    edit(package / "roi_align.py", "T(k) + T(0.2)) * size", "T(k) + T(0.5)) * size")
     assert call(package, NUMBA_CACHE_DIR=cache)["result"] == results[1]
 
 
@@ -297,3 +298,35 @@ def test_two_processes_that_save_different_kernels_at_once(tmp_path, monkeypatch
         files.save("other", "OTHER")
     assert (files.load("one"), files.load("other")) == ("ONE", "OTHER")
     assert files.load("third") is None
+
+
+TABLES = """
+import sys
+import numpy as np
+from roi_numba._cpu.tables import tabulate
+from roi_numba.roi_align import RULE as ALIGN
+from roi_numba.roi_warp import RULE as WARP
+
+rules = {"align": (ALIGN, (1.0, 2, False)), "warp": (WARP, (1.0, 2, True))}
+corners, images = np.array([[1.0, 1, 4, 4]]), np.zeros(1, np.int64)
+for name in sys.argv[1:]:
+    rule, options = rules[name]
+    for reduce in ("mean", "max"):
+        like = np.empty(0)
+        _, table, *_ = tabulate(
+            rule, reduce, corners, images, 0, (2, 2), (9, 9), (options, options), like
+        )
+        print(name, reduce, table.weight[: table.begin[-1]].tolist())
+"""
+
+
+def test_operators_from_the_cache_and_not(tmp_path):
+    """Each keeps its own rule, whichever was compiled here and whichever in another process."""
+    empty, mixed = tmp_path / "empty", tmp_path / "mixed"
+    alone = {
+        name: run_python(TABLES, name, NUMBA_CACHE_DIR=folder)
+        for name, folder in [("warp", empty), ("align", mixed)]
+    }
+    assert run_python(TABLES, "warp", "align", NUMBA_CACHE_DIR=mixed) == (
+        alone["warp"] + alone["align"]
+    )

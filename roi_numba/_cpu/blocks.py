@@ -46,12 +46,14 @@ def unpack(cells, target, layout, box, channel, lanes, height, width):
     """Copy the bins of one box out of scratch."""
     channels = min(lanes, layout.channels - channel)
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
-    bins = height * width
-    runs = layout.width_stride == 1 and layout.height_stride == width
-    if runs and channels == lanes and bins >= lanes:
-        for p in range(0, bins, lanes):
-            p = min(p, bins - lanes)  # the last tile overlaps the one before
-            scatter_tile(cells, p * lanes, target, at + p, layout.channel_stride)
+    if layout.width_stride == 1 and layout.height_stride == width:
+        height, width = 1, height * width
+    if layout.width_stride == 1 and channels == lanes and width >= lanes:
+        for y in range(height):
+            for x in range(0, width, lanes):
+                x = min(x, width - lanes)  # the last tile overlaps the one before
+                index = at + y * layout.height_stride + x
+                scatter_tile(cells, (y * width + x) * lanes, target, index, layout.channel_stride)
         return
     for y in range(height):
         for x in range(width):

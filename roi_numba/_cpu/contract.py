@@ -6,6 +6,7 @@ from .blocks import pack, unpack
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, add_scaled, combine, load, splat, store
 from .plan import (
+    CHUNK,
     FIRST,
     IMAGE,
     LAST,
@@ -14,7 +15,6 @@ from .plan import (
     X1,
     Y0,
     Y1,
-    fits,
     next_chunk,
     scratch_pixels,
 )
@@ -24,7 +24,7 @@ ROWS_PIXELS = 512
 
 
 @inline
-def _pool_box(scratch, x0, bins, table, k, rows, cells, lanes):
+def pool_box(scratch, x0, bins, table, k, rows, cells, lanes):
     """One box whose region lies in scratch: rows first, then columns."""
     begin, offsets, weights, runs = table.begin, table.index, table.weight, table.runs
     height, width = bins
@@ -53,9 +53,35 @@ def _pool_box(scratch, x0, bins, table, k, rows, cells, lanes):
             )  # fmt: skip
 
 
+@kernel
+def contract(
+    source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
+    like, first_item, last_item,
+):  # fmt: skip
+    """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
+
+    Box k of the table is box ``start + k`` of the target.  The region of every group fits scratch.
+    """
+    lanes = LANE_BYTES // like.itemsize
+    blocks = (source_layout.channels + lanes - 1) // lanes
+    pixels = scratch_pixels(groups, first_item // blocks, (last_item - 1) // blocks + 1)
+    scratch = np.empty((pixels + lanes) * lanes, like.dtype)
+    rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
+    cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
+    for item in range(first_item, last_item):
+        group, channel = item // blocks, item % blocks * lanes
+        y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
+        image = groups[group, IMAGE]
+        pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+        for i in range(groups[group, FIRST], groups[group, LAST]):
+            k = order[i]
+            pool_box(scratch, x0, bins, table, k, rows, cells, lanes)
+            unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+
+
 @inline
-def _pool_chunked(source, layout, image, channel, sizes, bins, table, k, scratch, cells, lanes):
-    """One box whose region is too large for scratch: bin by bin, chunk by chunk."""
+def pool_large(source, layout, image, channel, sizes, bins, table, k, scratch, cells, lanes):
+    """One box whose region is too large for scratch: bin by bin, in chunks."""
     begin, index, weight = table.begin, table.index, table.weight
     for cell in range(bins[0] * bins[1]):
         bin_y = k * (bins[0] + bins[1]) + cell // bins[1]
@@ -80,45 +106,21 @@ def _pool_chunked(source, layout, image, channel, sizes, bins, table, k, scratch
         store(cells, cell * lanes, total)
 
 
-@inline
-def _pool_group(
-    source, source_layout, target, target_layout, start, sizes, bins, table, order, groups, group,
-    channel, scratch, rows, cells, lanes,
-):  # fmt: skip
-    """One group and one block of channels."""
-    image = groups[group, IMAGE]
-    y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
-    packed = fits(groups, group)
-    if packed:
-        pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
-    for i in range(groups[group, FIRST], groups[group, LAST]):
-        k = order[i]
-        if packed:
-            _pool_box(scratch, x0, bins, table, k, rows, cells, lanes)
-        else:
-            _pool_chunked(
-                source, source_layout, image, channel, sizes, bins, table, k, scratch, cells, lanes
-            )
-        unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
-
-
 @kernel
-def contract(
+def contract_large(
     source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
     like, first_item, last_item,
 ):  # fmt: skip
-    """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
-
-    Box k of the table is box ``start + k`` of the target.
-    """
+    """`contract` for boxes whose region is too large for scratch, one in each group."""
     lanes = LANE_BYTES // like.itemsize
     blocks = (source_layout.channels + lanes - 1) // lanes
-    pixels = scratch_pixels(groups, first_item // blocks, (last_item - 1) // blocks + 1)
-    scratch = np.empty((pixels + lanes) * lanes, like.dtype)
-    rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
+    scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
     cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
     for item in range(first_item, last_item):
-        _pool_group(
-            source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
-            item // blocks, item % blocks * lanes, scratch, rows, cells, lanes,
+        group, channel = item // blocks, item % blocks * lanes
+        k = order[groups[group, FIRST]]
+        pool_large(
+            source, source_layout, groups[group, IMAGE], channel, sizes, bins, table, k, scratch,
+            cells, lanes,
         )  # fmt: skip
+        unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])

@@ -102,9 +102,13 @@ def read(typingctx, array, index, like):
 @intrinsic
 def write(typingctx, array, index, value):
     """Store one accumulated value."""
+    # A product with a weight of another dtype may be wider than the place it goes to.
+    expected = types.float64 if array.dtype == types.float64 else types.float32
 
     def codegen(context, builder, signature, args):
-        _store(context, builder, array, *args)
+        array_value, index, number = args
+        number = context.cast(builder, number, value, expected)
+        _store(context, builder, array, array_value, index, number)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
@@ -166,19 +170,24 @@ def add_scaled(typingctx, total, weight, lanes):
     return total(total, weight, lanes), codegen
 
 
+@intrinsic
+def add_product(typingctx, total, one, other):
+    """Add lane by lane: total + one * other."""
+
+    def codegen(context, builder, signature, args):
+        total, one, other = args
+        product = builder.fmul(one, other, flags=("contract",))
+        return builder.fadd(total, product, flags=("contract",))
+
+    return total(total, one, other), codegen
+
+
 UNROLLED = 4
 """Taps for which `combine` keeps weights and offsets in registers; two samples have no more."""
 
 
-@intrinsic
-def combine(
-    typingctx, source, at, step, offsets, weights, first, last, target, to, to_step, count
-):  # fmt: skip
-    """Sum taps at ``count`` places.
-
-    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + offsets[i]]`` for
-    j < count and first <= i < last: exactly the taps there are, in their order.
-    """
+def _combination(source, offsets, weights, target, adding):
+    """Signature and code of `combine` and `accumulate`."""
     lanes = _lanes_like(source)
 
     def codegen(context, builder, signature, args):
@@ -208,7 +217,10 @@ def combine(
             ):
                 kept = [tap(builder.add(first, intp(i))) for i in range(n)]
                 with cgutils.for_range(builder, count) as place:
+                    where = builder.add(to, builder.mul(place.index, to_step))
                     total = None if n else ir.Constant(vector, None)
+                    if adding:
+                        total = _load(context, builder, target, target_array, where, vector)
                     for weight, offset in kept:
                         total = added(total, place.index, weight, offset)
                     if n == UNROLLED:
@@ -218,7 +230,6 @@ def combine(
                             more = added(builder.load(sum_so_far), place.index, *tap(i))
                             builder.store(more, sum_so_far)
                         total = builder.load(sum_so_far)
-                    where = builder.add(to, builder.mul(place.index, to_step))
                     _store(context, builder, target, target_array, where, total)
         return context.get_dummy_value()
 
@@ -227,6 +238,26 @@ def combine(
         source, intp, intp, offsets, weights, intp, intp, target, intp, intp, intp
     )
     return signature, codegen
+
+
+@intrinsic
+def combine(
+    typingctx, source, at, step, offsets, weights, first, last, target, to, to_step, count
+):  # fmt: skip
+    """Sum taps at ``count`` places.
+
+    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + offsets[i]]`` for
+    j < count and first <= i < last: exactly the taps there are, in their order.
+    """
+    return _combination(source, offsets, weights, target, adding=False)
+
+
+@intrinsic
+def accumulate(
+    typingctx, source, at, step, offsets, weights, first, last, target, to, to_step, count
+):  # fmt: skip
+    """Add taps to what ``target`` holds, one after the other; else as `combine`."""
+    return _combination(source, offsets, weights, target, adding=True)
 
 
 def _beats(builder, value, best):

@@ -5,7 +5,15 @@ import numpy as np
 from .blocks import pack, unpack
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, add_scaled, beats, choose, item, largest, load, scaled, splat, store
-from .plan import FIRST, IMAGE, LAST, X0, X1, Y0, Y1, fits, next_chunk, scratch_pixels
+from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, Y0, Y1, next_chunk, scratch_pixels
+
+
+@inline
+def _begin(empty, cells, rows, columns, cell, places):
+    """Set one bin to what holds before any entry: nobody has won."""
+    store(cells, cell, splat(cells.dtype.type(0 if empty else np.nan), cells))
+    store(rows, cell, splat(places.dtype.type(-1), places))
+    store(columns, cell, splat(places.dtype.type(-1), places))
 
 
 @inline
@@ -50,32 +58,6 @@ def _compete(
 
 
 @inline
-def _compete_chunked(
-    source, layout, image, channel, sizes, table, bin_y, bin_x, scratch, cells, rows, columns,
-    cell, places, lanes,
-):  # fmt: skip
-    """Let all entries of a bin compete that is too large for scratch, chunk by chunk."""
-    begin, index, weight = table.begin, table.index, table.weight
-    first_y, last_y, first_x, last_x = (
-        begin[bin_y], begin[bin_y + 1], begin[bin_x], begin[bin_x + 1]
-    )  # fmt: skip
-    iy = first_y
-    while iy < last_y:
-        end_y, y0, y1 = next_chunk(index, weight, iy, last_y, 2, sizes[0])
-        ix = first_x
-        while ix < last_x:
-            end_x, x0, x1 = next_chunk(index, weight, ix, last_x, 2, sizes[1])
-            pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch)
-            pitch = (x1 - x0) * lanes
-            _compete(
-                scratch, -y0 * pitch - x0 * lanes, pitch, lanes, pitch, table, iy, end_y, ix,
-                end_x, first_y, first_x, cells, rows, columns, cell, places,
-            )  # fmt: skip
-            ix = end_x
-        iy = end_y
-
-
-@inline
 def _name_winners(labels, layout, box, channel, lanes, bins, table, k, rows, columns):
     """Write argmax of one box."""
     begin, label = table.begin, table.label
@@ -97,62 +79,15 @@ def _name_winners(labels, layout, box, channel, lanes, bins, table, k, rows, col
             labels[at + offset + c * layout.channel_stride] = name
 
 
-@inline
-def _pool_group(
-    source, source_layout, target, target_layout, labels, labels_layout, start, sizes, bins, table,
-    whole, order, groups, group, channel, scratch, cells, rows, columns, places, lanes,
-):  # fmt: skip
-    """One group and one block of channels."""
-    begin, index = table.begin, table.index
-    image = groups[group, IMAGE]
-    y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
-    pitch = (x1 - x0) * lanes
-    packed = fits(groups, group)
-    if packed:
-        pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
-    for i in range(groups[group, FIRST], groups[group, LAST]):
-        k = order[i]
-        first_bin = k * (bins[0] + bins[1])
-        for number in range(bins[0] * bins[1]):
-            cell = number * lanes
-            bin_y = first_bin + number // bins[1]
-            bin_x = first_bin + bins[0] + number % bins[1]
-            iy, ix = begin[bin_y], begin[bin_x]
-            end_y, end_x = begin[bin_y + 1], begin[bin_x + 1]
-            empty = iy == end_y or ix == end_x
-            if whole and packed and not empty and len(labels) == 0:
-                at = index[iy] + index[ix]
-                store(cells, cell, largest(scratch, at, pitch, end_y - iy, end_x - ix))
-                continue
-            store(cells, cell, splat(cells.dtype.type(0 if empty else np.nan), cells))
-            store(rows, cell, splat(places.dtype.type(-1), places))
-            store(columns, cell, splat(places.dtype.type(-1), places))
-            if packed:
-                _compete(
-                    scratch, 0, 1, 1, pitch, table, iy, end_y, ix, end_x, iy, ix, cells, rows,
-                    columns, cell, places,
-                )  # fmt: skip
-            else:
-                _compete_chunked(
-                    source, source_layout, image, channel, sizes, table, bin_y, bin_x, scratch,
-                    cells, rows, columns, cell, places, lanes,
-                )  # fmt: skip
-        unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
-        if len(labels):
-            _name_winners(
-                labels, labels_layout, start + k, channel, lanes, bins, table, k, rows, columns
-            )
-
-
 @kernel
 def maximum(
-    source, source_layout, target, target_layout, start, sizes, bins, table, whole, labels,
-    labels_layout, order, groups, like, places, first_item, last_item,
+    source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
+    whole, labels, labels_layout, like, places, first_item, last_item,
 ):  # fmt: skip
     """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
 
-    Box k of the table is box ``start + k`` of the target.  ``whole``: all entries are whole
-    pixels.  ``labels`` is empty if argmax is not wanted.
+    Box k of the table is box ``start + k`` of the target.  The region of every group fits scratch.
+    ``whole``: all entries are whole pixels.  ``labels`` is empty if argmax is not wanted.
     """
     lanes = LANE_BYTES // like.itemsize
     blocks = (source_layout.channels + lanes - 1) // lanes
@@ -161,9 +96,80 @@ def maximum(
     cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
     rows = np.empty(len(cells), places.dtype)
     columns = np.empty(len(cells), places.dtype)
+    begin, index = table.begin, table.index
     for number in range(first_item, last_item):
-        _pool_group(
-            source, source_layout, target, target_layout, labels, labels_layout, start, sizes, bins,
-            table, whole, order, groups, number // blocks, number % blocks * lanes, scratch, cells,
-            rows, columns, places, lanes,
-        )  # fmt: skip
+        group, channel = number // blocks, number % blocks * lanes
+        y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
+        pitch = (x1 - x0) * lanes
+        image = groups[group, IMAGE]
+        pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+        for i in range(groups[group, FIRST], groups[group, LAST]):
+            k = order[i]
+            first_bin = k * (bins[0] + bins[1])
+            for bin_number in range(bins[0] * bins[1]):
+                cell = bin_number * lanes
+                bin_y = first_bin + bin_number // bins[1]
+                bin_x = first_bin + bins[0] + bin_number % bins[1]
+                iy, end_y = begin[bin_y], begin[bin_y + 1]
+                ix, end_x = begin[bin_x], begin[bin_x + 1]
+                empty = iy == end_y or ix == end_x
+                if whole and not empty and len(labels) == 0:
+                    at = index[iy] + index[ix]
+                    store(cells, cell, largest(scratch, at, pitch, end_y - iy, end_x - ix))
+                    continue
+                _begin(empty, cells, rows, columns, cell, places)
+                _compete(
+                    scratch, 0, 1, 1, pitch, table, iy, end_y, ix, end_x, iy, ix, cells, rows,
+                    columns, cell, places,
+                )  # fmt: skip
+            unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+            if len(labels):
+                _name_winners(
+                    labels, labels_layout, start + k, channel, lanes, bins, table, k, rows, columns
+                )
+
+
+@kernel
+def maximum_large(
+    source, layout, target, target_layout, start, sizes, bins, table, order, groups, whole, labels,
+    labels_layout, like, places, first_item, last_item,
+):  # fmt: skip
+    """`maximum` for single boxes whose region is too large for scratch: bin by bin, in chunks."""
+    lanes = LANE_BYTES // like.itemsize
+    blocks = (layout.channels + lanes - 1) // lanes
+    scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
+    cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
+    rows = np.empty(len(cells), places.dtype)
+    columns = np.empty(len(cells), places.dtype)
+    begin, index, weight = table.begin, table.index, table.weight
+    for number in range(first_item, last_item):
+        group, channel = number // blocks, number % blocks * lanes
+        k, image = order[groups[group, FIRST]], groups[group, IMAGE]
+        for bin_number in range(bins[0] * bins[1]):
+            cell = bin_number * lanes
+            bin_y = k * (bins[0] + bins[1]) + bin_number // bins[1]
+            bin_x = k * (bins[0] + bins[1]) + bins[0] + bin_number % bins[1]
+            first_y, last_y, first_x, last_x = (
+                begin[bin_y], begin[bin_y + 1], begin[bin_x], begin[bin_x + 1]
+            )  # fmt: skip
+            empty = first_y == last_y or first_x == last_x
+            _begin(empty, cells, rows, columns, cell, places)
+            iy = first_y
+            while iy < last_y:
+                end_y, y0, y1 = next_chunk(index, weight, iy, last_y, 2, sizes[0])
+                ix = first_x
+                while ix < last_x:
+                    end_x, x0, x1 = next_chunk(index, weight, ix, last_x, 2, sizes[1])
+                    pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+                    pitch = (x1 - x0) * lanes
+                    _compete(
+                        scratch, -y0 * pitch - x0 * lanes, pitch, lanes, pitch, table, iy, end_y,
+                        ix, end_x, first_y, first_x, cells, rows, columns, cell, places,
+                    )  # fmt: skip
+                    ix = end_x
+                iy = end_y
+        unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+        if len(labels):
+            _name_winners(
+                labels, labels_layout, start + k, channel, lanes, bins, table, k, rows, columns
+            )

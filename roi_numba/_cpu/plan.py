@@ -20,20 +20,16 @@ Its boxes are ``order[FIRST:LAST]``; its region is empty off the map; its cost c
 
 @inline
 def arrange(windows, images, start, n, order, groups, cells):
-    """Order boxes into groups: fills the order and the groups, returns their number.
+    """Order boxes into groups: fills the order and the groups.
 
     A group is one box, or boxes of one image whose common region is no larger than
     SCRATCH_PIXELS nor than their own windows together; other boxes are parted by image, then by
-    place.
+    place.  Groups that fit scratch come first, boxes that do not are the last ``large`` rows:
+    returns the number of the first, what they cost, and ``large``.
     """
-    # What to part by: image, then the centre of the window, doubled.
-    keys = np.empty((n, 3), np.int64)
     for k in range(n):
         order[k] = k
-        keys[k, 0] = images[start + k]
-        keys[k, 1] = windows[k, 0] + windows[k, 1]
-        keys[k, 2] = windows[k, 2] + windows[k, 3]
-    count = 0
+    count, cost, large = 0, 0, 0
     waiting = np.empty((n + 1, 2), np.int64)
     waiting[0, 0] = 0
     waiting[0, 1] = n
@@ -42,11 +38,20 @@ def arrange(windows, images, start, n, order, groups, cells):
         top -= 1
         first = waiting[top, 0]
         last = waiting[top, 1]
+        k = order[first]
+        low_image = high_image = images[start + k]
         region_y0, region_y1, region_x0, region_x1 = 0, 0, 0, 0
+        # Centres of windows, doubled.
+        low_y = high_y = windows[k, 0] + windows[k, 1]
+        low_x = high_x = windows[k, 2] + windows[k, 3]
         own = 0
         for i in range(first, last):
             k = order[i]
             y0, y1, x0, x1 = windows[k, 0], windows[k, 1], windows[k, 2], windows[k, 3]
+            low_image = min(low_image, images[start + k])
+            high_image = max(high_image, images[start + k])
+            low_y, high_y = min(low_y, y0 + y1), max(high_y, y0 + y1)
+            low_x, high_x = min(low_x, x0 + x1), max(high_x, x0 + x1)
             if y0 == y1 or x0 == x1:
                 continue
             if own == 0:
@@ -55,30 +60,36 @@ def arrange(windows, images, start, n, order, groups, cells):
             region_y0, region_y1 = min(region_y0, y0), max(region_y1, y1)
             region_x0, region_x1 = min(region_x0, x0), max(region_x1, x1)
         area = (region_y1 - region_y0) * (region_x1 - region_x0)
-        part_by, extent, pivot = 0, 0, 0
-        for key in range(3):
-            low = high = keys[order[first], key]
-            for i in range(first, last):
-                low = min(low, keys[order[i], key])
-                high = max(high, keys[order[i], key])
-            if high - low > extent and not (key > 0 and part_by == 0 and extent > 0):
-                part_by, extent, pivot = key, high - low, (low + high) // 2
-        one_image = part_by > 0 or extent == 0
-        if last - first == 1 or (one_image and area <= min(own, SCRATCH_PIXELS)):
-            groups[count, FIRST] = first
-            groups[count, LAST] = last
-            groups[count, IMAGE] = keys[order[first], 0]
-            groups[count, Y0] = region_y0
-            groups[count, Y1] = region_y1
-            groups[count, X0] = region_x0
-            groups[count, X1] = region_x1
-            groups[count, COST] = area + own + 4 * (last - first) * cells
-            count += 1
+        shared = low_image == high_image and area <= min(own, SCRATCH_PIXELS)
+        if shared or last - first == 1:
+            if area <= SCRATCH_PIXELS:
+                group = count
+                count += 1
+                cost += area + own + 4 * (last - first) * cells
+            else:
+                large += 1
+                group = len(groups) - large
+            groups[group, FIRST] = first
+            groups[group, LAST] = last
+            groups[group, IMAGE] = low_image
+            groups[group, Y0] = region_y0
+            groups[group, Y1] = region_y1
+            groups[group, X0] = region_x0
+            groups[group, X1] = region_x1
+            groups[group, COST] = area + own + 4 * (last - first) * cells
             continue
+        by_y = high_y - low_y >= high_x - low_x
+        pivot = (low_y + high_y) // 2 if by_y else (low_x + high_x) // 2
         middle, right = first, last
         while middle < right:
             k = order[middle]
-            if keys[k, part_by] <= pivot:
+            if low_image < high_image:
+                before = images[start + k] <= (low_image + high_image) // 2
+            elif by_y:
+                before = windows[k, 0] + windows[k, 1] <= pivot
+            else:
+                before = windows[k, 2] + windows[k, 3] <= pivot
+            if before:
                 middle += 1
             else:
                 right -= 1
@@ -91,26 +102,17 @@ def arrange(windows, images, start, n, order, groups, cells):
         waiting[top + 1, 0] = first
         waiting[top + 1, 1] = middle
         top += 2
-    return count
-
-
-@inline
-def fits(groups, group):
-    """Whether the region of a group is packed as a whole."""
-    height = groups[group, Y1] - groups[group, Y0]
-    return height * (groups[group, X1] - groups[group, X0]) <= SCRATCH_PIXELS
+    return count, cost, large
 
 
 @inline
 def place(begin, index, bins, order, groups, count, lanes, by_column):
     """Turn the pixels of a table into offsets in scratch, where the group's region lies.
 
-    ``by_column``: on the x axis the table already counts within the columns a box uses.  Groups
-    that do not fit in scratch keep their pixels.
+    ``by_column``: on the x axis the table already counts within the columns a box uses.  Boxes too
+    large for scratch keep their pixels.
     """
     for group in range(count):
-        if not fits(groups, group):
-            continue
         pitch = (groups[group, X1] - groups[group, X0]) * lanes
         x0 = 0 if by_column else groups[group, X0]
         for i in range(groups[group, FIRST], groups[group, LAST]):
@@ -131,12 +133,11 @@ CHUNK_GAP = 8
 
 @inline
 def scratch_pixels(groups, first, last):
-    """Scratch for the groups from ``first`` up to ``last``."""
+    """Scratch for the groups from ``first`` up to ``last``, which fit."""
     pixels = 0
     for group in range(first, last):
         height = groups[group, Y1] - groups[group, Y0]
-        area = height * (groups[group, X1] - groups[group, X0])
-        pixels = max(pixels, area if fits(groups, group) else CHUNK * CHUNK)
+        pixels = max(pixels, height * (groups[group, X1] - groups[group, X0]))
     return pixels
 
 

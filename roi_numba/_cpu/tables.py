@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from .compile import inline, kernel
+from .compile import inline, kernel, named_after
 from .lanes import LANE_BYTES
 from .plan import SCRATCH_PIXELS, arrange, place
 
@@ -22,6 +22,12 @@ ROUND_ENTRIES = 2**17
 
 MAX_GAP = 8
 """Unread columns that end a run: fewer cost less than starting another."""
+
+MANY_SAMPLES = 2**31
+"""Samples of a bin along an axis beyond which those that may touch the map are counted alone.
+
+Two such axes have more samples than int64 can number.
+"""
 
 Bands = namedtuple("Bands", "begin index weight runs_begin runs")
 Bands.__doc__ = """Entry i weighs pixel ``index[i]`` by ``weight[i]``.
@@ -37,113 +43,176 @@ Items.__doc__ = """Entry i: ``weight[i] * pixel[index[i]] + next_weight[i] * pix
 A pair of entries is called ``label_y * stride[box] + label_x`` in argmax, -1 if either is -1.
 """
 
-
-Plan = namedtuple("Plan", "windows order groups")
-Plan.__doc__ = """The pixels each box touches (y0, y1, x0, x1), and the boxes in groups (`plan`)."""
+Steep = namedtuple(
+    "Steep",
+    "begin index weight next_weight label stride change next_change by_low by_high",
+)
+Steep.__doc__ = """`Items`, and how their weights change with the box (`_op.Rule.slope`)."""
 
 
 @cache
-def bands_of(rule):
-    """The kernel that fills `Bands` and their `Plan` for as many boxes as fit.
+def bands_of(rule, moving):
+    """The kernel that fills `Bands` and arranges groups for as many boxes as fit.
 
-    It returns the box to go on with, ``start`` if the table cannot even hold one, and how many
-    groups there are.
+    It returns the box to go on with, ``start`` if the table cannot even hold one, and what
+    `plan.arrange` returns.  If ``lanes`` is 0 nothing is arranged and pixels stay pixels.
+
+    ``moving``: along one axis, ``moved``, the weights are rates of change, as the corners of box k
+    move by ``motion[k]``.
     """
-    span, entries, entry = rule.span, rule.entries, rule.entry
+    span, entries, entry, slope = rule.span, rule.entries, rule.entry, rule.slope
+    name = f"{rule.name}_moving" if moving else rule.name
+
+    if moving:
+
+        @inline
+        @named_after(name)
+        def weigh(box, p, k, bins, size, option, moved, by_low, by_high):
+            if not moved:
+                return entry(box, p, k, bins, size, option)
+            pixel, change, next_change, low, high = slope(box, p, k, bins, size, option)
+            rate = by_low * low + by_high * high
+            return pixel, change * rate, next_change * rate
+    else:
+
+        @inline
+        @named_after(name)
+        def weigh(box, p, k, bins, size, option, moved, by_low, by_high):
+            return entry(box, p, k, bins, size, option)
 
     @inline
-    def fill(corners, images, start, bins, sizes, options, table, windows):
+    @named_after(name)
+    def fill(
+        corners, motion, moved, images, start, bins, sizes, options, table, windows, compact
+    ):  # fmt: skip
+        index, weight, line = table.index, table.weight, table.runs
         sums = np.zeros(max(sizes[0], sizes[1]), corners.dtype)
         position = np.zeros(sizes[1], np.int32)
-        at, runs = 0, 0
+        at, runs, bin_number = 0, 0, 0
         table.begin[0] = 0
         table.runs_begin[0] = 0
-        for k in range(min(len(images) - start, len(windows))):
-            bin_number = k * (bins[0] + bins[1])
+        count = min(len(images) - start, len(windows))
+        for k in range(count):
+            height = 0
             for axis in range(2):
-                n, size = bins[axis], sizes[axis]
-                box = span(
-                    corners[start + k, 1 - axis], corners[start + k, 3 - axis], n, options[axis]
-                )
+                n, size, option = bins[axis], sizes[axis], options[axis]
+                box = span(corners[start + k, 1 - axis], corners[start + k, 3 - axis], n, option)
+                by_low, by_high = motion[start + k, 1 - axis], motion[start + k, 3 - axis]
                 axis_begin = at
-                window_begin, window_end = size, 0
+                low, high = size, 0
                 for p in range(n):
-                    first, last, divisor = entries(box, p, n, size, options[axis])
+                    first, last, divisor = entries(box, p, n, size, option)
                     if images[start + k] < 0:
                         last = first
-                    if at + min(2 * (last - first), size) > len(table.index):
+                    if at + min(2 * (last - first), size) > len(index):
                         return start + k
                     begin, end = size, 0
                     for e in range(first, last):
-                        pixel, weight, next_weight = entry(box, p, e, n, size, options[axis])
-                        if weight != 0:
-                            sums[pixel] += weight
+                        pixel, one, two = weigh(
+                            box, p, e, n, size, option, axis == moved, by_low, by_high
+                        )
+                        if one != 0:
+                            sums[pixel] += one
                             begin, end = min(begin, pixel), max(end, pixel + 1)
-                        if next_weight != 0:
-                            sums[pixel + 1] += next_weight
+                        if two != 0:
+                            sums[pixel + 1] += two
                             begin, end = min(begin, pixel + 1), max(end, pixel + 2)
                     for pixel in range(begin, end):
-                        table.weight[at] = sums[pixel] / divisor
+                        mean = sums[pixel] / divisor
                         sums[pixel] = 0
-                        if table.weight[at] != 0:
-                            table.index[at] = pixel
+                        if mean != 0:
+                            weight[at] = mean
+                            index[at] = pixel
                             at += 1
-                            window_begin = min(window_begin, pixel)
-                            window_end = max(window_end, pixel + 1)
+                            low, high = min(low, pixel), max(high, pixel + 1)
                     bin_number += 1
                     table.begin[bin_number] = at
-                window_begin = min(window_begin, window_end)
-                windows[k, 2 * axis] = window_begin
-                windows[k, 2 * axis + 1] = window_end
-                height = windows[k, 1] - windows[k, 0]
-                if axis == 0 or height * (window_end - window_begin) > SCRATCH_PIXELS:
-                    continue
-                for i in range(axis_begin, at):
-                    position[table.index[i]] = 1
-                columns, previous = 0, -1 - MAX_GAP
-                for column in range(window_begin, window_end):
-                    if position[column] == 0:
-                        continue
-                    gap = column - previous - 1
-                    if gap >= MAX_GAP:
-                        table.runs[runs, 0] = column
-                        table.runs[runs, 1] = 0
-                        runs += 1
-                        gap = 0
-                    columns += gap
-                    position[column] = columns
-                    columns += 1
-                    table.runs[runs - 1, 1] += gap + 1
-                    previous = column
-                for i in range(axis_begin, at):
-                    table.index[i] = position[table.index[i]]
-                for column in range(window_begin, window_end):
-                    position[column] = 0
+                low = min(low, high)
+                windows[k, 2 * axis] = low
+                windows[k, 2 * axis + 1] = high
+                if axis == 0:
+                    height = high - low
+                elif compact and height * (high - low) <= SCRATCH_PIXELS:
+                    for i in range(axis_begin, at):
+                        position[index[i]] = 1
+                    columns, previous = 0, -1 - MAX_GAP
+                    for column in range(low, high):
+                        if position[column] == 0:
+                            continue
+                        gap = column - previous - 1
+                        if gap >= MAX_GAP:
+                            line[runs, 0] = column
+                            line[runs, 1] = 0
+                            runs += 1
+                            gap = 0
+                        columns += gap
+                        position[column] = columns
+                        columns += 1
+                        line[runs - 1, 1] += gap + 1
+                        previous = column
+                    for i in range(axis_begin, at):
+                        index[i] = position[index[i]]
+                    for column in range(low, high):
+                        position[column] = 0
             table.runs_begin[k + 1] = runs
-        return start + min(len(images) - start, len(windows))
+        return start + count
 
-    def bands(corners, images, start, bins, sizes, options, table, plan, lanes):
-        stop = fill(corners, images, start, bins, sizes, options, table, plan.windows)
-        groups = arrange(
-            plan.windows, images, start, stop - start, plan.order, plan.groups, bins[0] * bins[1]
+    @kernel
+    @named_after(name)
+    def bands(
+        corners, motion, moved, images, start, bins, sizes, options, table, order, groups, lanes
+    ):  # fmt: skip
+        windows = np.empty((len(order), 4), np.int64)  # y0, y1, x0, x1
+        stop = fill(
+            corners, motion, moved, images, start, bins, sizes, options, table, windows, lanes > 0
         )
-        place(table.begin, table.index, bins, plan.order, plan.groups, groups, lanes, True)
-        return stop, groups
+        if lanes == 0:
+            return stop, 0, 0, 0
+        n, cost, large = arrange(
+            windows, images, start, stop - start, order, groups, bins[0] * bins[1]
+        )
+        place(table.begin, table.index, bins, order, groups, n, lanes, True)
+        return stop, n, cost, large
 
-    return kernel(bands, rule.span.__module__)
+    return bands
 
 
 @cache
-def items_of(rule):
-    """The kernel that fills `Items` and their `Plan`; as `bands_of`.
+def items_of(rule, steep):
+    """The kernel that fills `Items`, or `Steep`; as `bands_of`.
 
     ``apart`` is 2 for "max_corner", where the two pixels of an entry compete, each with its own
     weight, else 1.
     """
-    span, entries, entry = rule.span, rule.entries, rule.entry
+    span, entries, entry, slope = rule.span, rule.entries, rule.entry, rule.slope
     cells = rule.argmax == "cell"
+    name = f"{rule.name}_steep" if steep else rule.name
+
+    if steep:
+
+        @inline
+        @named_after(name)
+        def note_slope(table, at, box, p, k, bins, size, option, corner, turned):
+            _, change, next_change, by_low, by_high = slope(box, p, k, bins, size, option)
+            if corner == 1:
+                change = next_change
+            if corner >= 0:
+                next_change *= 0
+            if turned:
+                change, next_change = next_change, change
+            table.change[at] = change
+            table.next_change[at] = next_change
+            table.by_low[at] = by_low
+            table.by_high[at] = by_high
+    else:
+
+        @inline
+        @named_after(name)
+        def note_slope(table, at, box, p, k, bins, size, option, corner, turned):
+            pass
 
     @inline
+    @named_after(name)
     def fill(corners, images, start, bins, sizes, options, apart, table, windows):
         at = 0
         table.begin[0] = 0
@@ -162,8 +231,11 @@ def items_of(rule):
                         last = first
                     if at + 2 * (last - first) > len(table.index):
                         return start + k
+                    base = 0
                     if not cells:
                         stride = int(divisor) * apart
+                        if stride > MANY_SAMPLES:
+                            stride, base = MANY_SAMPLES, first * apart
                     for e in range(first * apart, last * apart):
                         pixel, one, two = entry(box, p, e // apart, n, size, options[axis])
                         if apart == 2:
@@ -171,10 +243,11 @@ def items_of(rule):
                                 pixel += 1
                                 one = two
                             two *= 0
-                        if one == 0:  # only the next pixel counts, or nothing does
+                        turned = one == 0
+                        if turned:  # only the next pixel counts, or nothing does
                             pixel += 1
                             one, two = two, one
-                        label = pixel if cells else e
+                        label = pixel if cells else e - base
                         if one == 0:
                             pixel, label = 0, -1
                         else:
@@ -184,6 +257,10 @@ def items_of(rule):
                         table.next_weight[at] = two
                         table.index[at] = pixel
                         table.label[at] = label
+                        corner = e % 2 if apart == 2 else -1
+                        note_slope(
+                            table, at, box, p, e // apart, n, size, options[axis], corner, turned
+                        )
                         at += 1
                     bin_number += 1
                     table.begin[bin_number] = at
@@ -192,42 +269,57 @@ def items_of(rule):
                 windows[k, 2 * axis + 1] = window_end
         return start + min(len(images) - start, len(windows))
 
-    def items(corners, images, start, bins, sizes, options, apart, table, plan, lanes):
-        stop = fill(corners, images, start, bins, sizes, options, apart, table, plan.windows)
-        groups = arrange(
-            plan.windows, images, start, stop - start, plan.order, plan.groups, bins[0] * bins[1]
+    @kernel
+    @named_after(name)
+    def items(corners, images, start, bins, sizes, options, apart, table, order, groups, lanes):
+        windows = np.empty((len(order), 4), np.int64)  # y0, y1, x0, x1
+        stop = fill(corners, images, start, bins, sizes, options, apart, table, windows)
+        if lanes == 0:
+            return stop, 0, 0, 0
+        n, cost, large = arrange(
+            windows, images, start, stop - start, order, groups, bins[0] * bins[1]
         )
-        place(table.begin, table.index, bins, plan.order, plan.groups, groups, lanes, False)
-        return stop, groups
+        place(table.begin, table.index, bins, order, groups, n, lanes, False)
+        return stop, n, cost, large
 
-    return kernel(items, rule.span.__module__)
+    return items
 
 
-def tabulate(rule, reduce, corners, images, start, bins, sizes, options, like):
-    """Tabulate as many boxes from ``start`` on as fit a round: (stop, table, order, groups)."""
-    lanes = LANE_BYTES // like.itemsize
+def tabulate(
+    rule, reduce, corners, images, start, bins, sizes, options, like, motion=None, placed=True
+):  # fmt: skip
+    """Tabulate as many boxes from ``start`` on as fit.
+
+    ``motion``: an axis and how the corners move along it (`bands_of`).  Unless ``placed``, pixels
+    stay pixels, nothing is grouped, and maxima have slopes.  Returns the box to go on with, the
+    table, the order of its boxes, their groups and what those cost, and the groups that are too
+    large for scratch.
+    """
+    lanes = LANE_BYTES // like.itemsize if placed else 0
     both = sum(bins)
     count = min(len(images) - start, max(1, ROUND_ENTRIES // both))
     capacity = min(ROUND_ENTRIES, 1024 + 8 * count * both)
     begin = np.empty(count * both + 1, np.int64)
     per_box = np.empty(count + 1, np.int64)
-    plan = Plan(
-        np.empty((count, 4), np.int64), np.empty(count, np.int64), np.empty((count, 8), np.int64)
-    )
+    order, groups = np.empty(count, np.int64), np.empty((count, 8), np.int64)
+    moved, velocity = motion or (-1, corners)
     stop = start
     while stop == start:
         index, weight = np.empty(capacity, np.int32), np.empty(capacity, like.dtype)
         if reduce == "mean":
             table = Bands(begin, index, weight, per_box, np.empty((capacity, 2), np.int32))
-            stop, groups = bands_of(rule)(
-                corners, images, start, bins, sizes, options, table, plan, lanes
-            )
+            stop, n, cost, large = bands_of(rule, motion is not None)(
+                corners, velocity, moved, images, start, bins, sizes, options, table, order,
+                groups, lanes,
+            )  # fmt: skip
         else:
             next_weight, label = np.empty_like(weight), np.empty(capacity, np.int64)
             table = Items(begin, index, weight, next_weight, label, per_box)
+            if not placed:
+                table = Steep(*table, *np.empty((4, capacity), like.dtype))
             apart = 2 if reduce == "max_corner" else 1
-            stop, groups = items_of(rule)(
-                corners, images, start, bins, sizes, options, apart, table, plan, lanes
+            stop, n, cost, large = items_of(rule, not placed)(
+                corners, images, start, bins, sizes, options, apart, table, order, groups, lanes
             )
         capacity *= 2
-    return stop, table, plan.order, plan.groups[:groups]
+    return stop, table, order, groups[:n], cost, groups[len(groups) - large :]

@@ -1,0 +1,194 @@
+"""The engine's way back: from the gradient of a pooled result to those of the map and the boxes.
+
+All sums are added in a fixed order: a pixel takes box after box, a box takes block after block of
+channels.
+"""
+
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .blocks import Layout
+from .engine import DOUBLE, SINGLE, cuts, flat
+from .lanes import LANE_BYTES
+from .plan import COST
+from .project import project
+from .scatter import scatter, tiling
+from .tables import tabulate
+from .threads import run
+from .turned import turn
+from .winners import BLOCK, at_cells, at_samples
+
+
+def to_map_of_mean(
+    rule: Any,
+    options: Any,
+    grad: NDArray[Any],
+    corners: NDArray[Any],
+    images: NDArray[np.int64],
+    shape: tuple[int, ...],
+    channel_axis: int,
+    motion: Any = None,
+) -> NDArray[Any]:
+    """Return the gradient of a mean to a map of a shape, in `grad`'s dtype or a wider one.
+
+    With a `motion` it is the gradient of the mean's rate of change (`tables.bands_of`).
+    """
+    result = np.zeros(shape, grad.dtype)
+    y_axis, x_axis = (2, 3) if channel_axis == 1 else (1, 2)
+    sizes = result.shape[y_axis], result.shape[x_axis]
+    bins = grad.shape[y_axis], grad.shape[x_axis]
+    source, source_layout, cells = _flat_bins(grad, channel_axis)
+    like, _ = DOUBLE if result.dtype.char == "d" else SINGLE
+    lanes = LANE_BYTES // like.itemsize
+    tiles = tiling(sizes)
+    units = tiles[1] * lanes, lanes
+    start = 0
+    while start < len(corners):
+        stop, bands, *_ = tabulate(
+            rule, "mean", corners, images, start, bins, sizes, options, like, motion, placed=False
+        )
+        if start == 0 and stop < len(corners) and result.itemsize < like.itemsize:
+            result = np.zeros(shape, like.dtype)  # or else every round would round
+        turned = turn(bands, stop - start, bins, sizes, units)
+        order, first_box = _by_image(images[start:stop], len(result))
+        target, target_layout = flat(result, channel_axis)
+        lines = np.diff(turned.first).reshape(-1, 2)
+        costs = lines[:, 0] * lines[:, 1] + 4 * bins[0] * bins[1]
+        before = np.concatenate(([0], np.cumsum(costs[order])))
+        per_tile = np.diff(before[first_box]) // (tiles[2] * tiles[3]) + tiles[0] * tiles[1]
+        work = partial(
+            scatter, source, source_layout, cells, target, target_layout, start, sizes, bins,
+            tiles, turned, order, first_box, start == 0, like,
+        )  # fmt: skip
+        blocks = -(-target_layout.channels // lanes)
+        run(work, pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3]), blocks)))
+        start = stop
+    return result
+
+
+def to_boxes_of_mean(
+    rule: Any,
+    options: Any,
+    grad: NDArray[Any],
+    features: NDArray[Any],
+    corners: NDArray[Any],
+    images: NDArray[np.int64],
+    channel_axis: int,
+) -> NDArray[np.float64]:
+    """Return the gradient (K, 4) of a mean to the corners."""
+    y_axis, x_axis = (2, 3) if channel_axis == 1 else (1, 2)
+    sizes = features.shape[y_axis], features.shape[x_axis]
+    bins = grad.shape[y_axis], grad.shape[x_axis]
+    source, source_layout = flat(features, channel_axis)
+    grad_flat, grad_layout, cells = _flat_bins(grad, channel_axis)
+    like, _ = DOUBLE if features.dtype.char == "d" else SINGLE
+    blocks = -(-source_layout.channels // (LANE_BYTES // like.itemsize))
+    result = np.zeros((len(corners), 4))
+    velocity = np.empty_like(corners)
+    for corner in range(4):
+        velocity[...] = 0
+        velocity[:, corner] = 1
+        products = np.zeros((len(corners), blocks))
+        start = 0
+        while start < len(corners):
+            stop, table, order, groups, _, large = tabulate(
+                rule, "mean", corners, images, start, bins, sizes, options, like,
+                (1 - corner % 2, velocity),
+            )  # fmt: skip
+            for some, too_large in ((groups, False), (large, True)):
+                if len(some):
+                    work = partial(
+                        project, source, source_layout, grad_flat, grad_layout, cells, start,
+                        sizes, bins, table, order, some, too_large, like, products,
+                    )  # fmt: skip
+                    run(work, pairwise(cuts(some[:, COST], blocks)))
+            start = stop
+        result[:, corner] = products.sum(axis=1)
+    return result
+
+
+def at_winners(
+    rule: Any,
+    reduce: str,
+    options: Any,
+    features: NDArray[Any],
+    argmax: NDArray[np.int64],
+    corners: NDArray[Any],
+    images: NDArray[np.int64],
+    channel_axis: int,
+    *,
+    grad: NDArray[Any] | None = None,
+    boxes: bool = False,
+    pooled: NDArray[Any] | None = None,
+    motion: NDArray[Any] | None = None,
+) -> Any:
+    """Go through the winners of a maximum, as `argmax` names them.
+
+    With `pooled`, fill it with the winners' values in `features`.  With `grad`, the gradient of
+    the maximum, return that to `features`, in an accumulation dtype, or if `boxes`, that to the
+    corners (K, 4).  With a `motion` (K, 4) it is all about rates of change.
+    """
+    y_axis, x_axis = (2, 3) if channel_axis == 1 else (1, 2)
+    sizes = features.shape[y_axis], features.shape[x_axis]
+    bins = argmax.shape[y_axis], argmax.shape[x_axis]
+    source, source_layout = flat(features, channel_axis)
+    names, names_layout = flat(argmax, channel_axis)
+    like, _ = DOUBLE if features.dtype.char == "d" else SINGLE
+    blocks = -(-source_layout.channels // BLOCK)
+    bins_of, bins_layout = (like, names_layout) if grad is None else flat(grad, channel_axis)
+    result, target, target_layout = None, like, source_layout
+    if grad is not None and not boxes:
+        result = np.zeros(features.shape, like.dtype)
+        target, target_layout = flat(result, channel_axis)
+    output, output_layout = (like, names_layout) if pooled is None else flat(pooled, channel_axis)
+    products = np.zeros((len(corners) if boxes else 0, blocks, 4))
+    velocity = np.empty((0, 4), like.dtype) if motion is None else motion.astype(like.dtype)
+
+    def work(kernel: Any, start: int, stop: int, *arguments: Any) -> None:
+        order, first_box = _by_image(images[start:stop], len(features))
+
+        def checked(first: int, last: int) -> None:
+            box = kernel(*arguments, order, first_box, like, first, last)
+            if box >= 0:
+                raise ValueError(
+                    "argmax must be what the forward returns for these arguments, got a winner "
+                    f"that cannot be for box {box}"
+                )
+
+        cost = 8 * BLOCK * bins[0] * bins[1] * np.diff(first_box)
+        run(checked, pairwise(cuts(cost, blocks)))
+
+    shared = (
+        source, source_layout, names, names_layout, bins_of, bins_layout, target, target_layout,
+        output, output_layout,
+    )  # fmt: skip
+    if rule.argmax == "cell":
+        work(at_cells, 0, len(corners), *shared, sizes, bins)
+    else:
+        start = 0
+        while start < len(corners):
+            stop, table, *_ = tabulate(
+                rule, reduce, corners, images, start, bins, sizes, options, like, placed=False
+            )
+            work(at_samples, start, stop, *shared, start, bins, table, velocity, products)
+            start = stop
+    return products.sum(axis=1) if boxes else result
+
+
+def _flat_bins(grad: NDArray[Any], channel_axis: int) -> tuple[NDArray[Any], Layout, Any]:
+    """As `flat`, and how its bins are packed: as one line where they lie so."""
+    memory, layout = flat(grad, channel_axis)
+    height, width = grad.shape[2:] if channel_axis == 1 else grad.shape[1:3]
+    if layout.height_stride == width * layout.width_stride:
+        height, width = 1, height * width
+    return memory, layout, (height, width)
+
+
+def _by_image(images: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Boxes by image, in order, and where those of each of `n` images begin."""
+    order = np.argsort(images, kind="stable")
+    return order, np.searchsorted(images[order], np.arange(n + 1))

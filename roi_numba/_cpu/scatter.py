@@ -1,0 +1,135 @@
+"""The gradient of means to the map: ``weights_y.T @ grad @ weights_x``, added over the boxes.
+
+A work item is an image, a tile of its map and a block of channels: it alone writes there, and adds
+box after box, so the sum is the same for any number of threads, and needs no atomics.
+"""
+
+import numpy as np
+
+from .blocks import Layout, pack, unpack
+from .compile import inline, kernel
+from .lanes import LANE_BYTES, accumulate, combine, splat, store
+from .plan import SCRATCH_PIXELS
+
+TILE_WIDTH = 128
+"""Columns of a tile, at most; it has as many rows as scratch holds."""
+
+
+def tiling(sizes):
+    """Rows and columns of a tile, and how many tiles there are along y and x."""
+    width = max(1, min(sizes[1], TILE_WIDTH))
+    height = max(1, min(sizes[0], SCRATCH_PIXELS // width))
+    return height, width, -(-sizes[0] // height), -(-sizes[1] // width)
+
+
+@inline
+def _clip(pixel, first, last, low, high):
+    """The lines from ``first`` up to ``last`` whose pixels lie from ``low`` up to ``high``."""
+    while first < last and pixel[first] < low:
+        first += 1
+    while last > first and pixel[last - 1] >= high:
+        last -= 1
+    return first, last
+
+
+@inline
+def _add_box(
+    grad_cells, width, turned, first_y, last_y, first_x, last_x, bin_rows, pitch, tile, y0, x0,
+    tile_pitch, lanes,
+):  # fmt: skip
+    """Add one box, whose gradient lies in ``grad_cells``: columns first, then rows.
+
+    Lines [first_y, last_y) and [first_x, last_x) are those in the tile; ``pitch`` is the length of
+    a line of ``bin_rows``.
+    """
+    pixel, begin, index, weight = turned.pixel, turned.begin, turned.index, turned.weight
+    low, high = index[begin[first_y]], 0
+    for line in range(first_y, last_y):
+        low = min(low, index[begin[line]])
+        high = max(high, index[begin[line + 1] - 1])
+    unit = pitch * lanes
+    p, count = low // unit, (high - low) // unit + 1
+    for line in range(first_x, last_x):
+        combine(
+            grad_cells, p * width * lanes, width * lanes,
+            index, weight, begin[line], begin[line + 1],
+            bin_rows, low + (line - first_x) * lanes, unit, count,
+        )  # fmt: skip
+    run = first_x
+    while run < last_x:
+        end = run + 1
+        while end < last_x and pixel[end] == pixel[end - 1] + 1:
+            end += 1
+        for line in range(first_y, last_y):
+            to = (pixel[line] - y0) * tile_pitch + pixel[run] - x0
+            accumulate(
+                bin_rows, (run - first_x) * lanes, lanes,
+                index, weight, begin[line], begin[line + 1],
+                tile, to * lanes, lanes, end - run,
+            )  # fmt: skip
+        run = end
+
+
+@kernel
+def scatter(
+    grad, grad_layout, grad_shape, target, target_layout, start, sizes, bins, tiles, turned, order,
+    first_box, fresh, like, first_item, last_item,
+):  # fmt: skip
+    """Add the boxes of a table to the items (image, tile, block) from first up to last.
+
+    Box k of the table is box ``start + k`` of ``grad``; those of image i are
+    ``order[first_box[i]:first_box[i + 1]]``.  ``fresh``: the target holds nothing yet.
+    """
+    lanes = LANE_BYTES // like.itemsize
+    blocks = (target_layout.channels + lanes - 1) // lanes
+    tile_height, tile_width, tiles_y, tiles_x = tiles
+    first, pixel = turned.first, turned.pixel
+    tile = np.empty((tile_height * tile_width + lanes) * lanes, like.dtype)
+    bin_rows = np.empty(bins[0] * tile_width * lanes, like.dtype)
+    cells = np.empty((bins[0] * bins[1] + lanes) * lanes, like.dtype)
+    zero = splat(like.dtype.type(0), like)
+    for item in range(first_item, last_item):
+        channel = item % blocks * lanes
+        image, number = item // blocks // (tiles_y * tiles_x), item // blocks % (tiles_y * tiles_x)
+        top, left = number // tiles_x * tile_height, number % tiles_x * tile_width
+        bottom, right = min(top + tile_height, sizes[0]), min(left + tile_width, sizes[1])
+        # What the boxes touch of the tile.
+        y0, y1, x0, x1 = bottom, top, right, left
+        for i in range(first_box[image], first_box[image + 1]):
+            k = order[i]
+            fy, ly = _clip(pixel, first[2 * k], first[2 * k + 1], top, bottom)
+            fx, lx = _clip(pixel, first[2 * k + 1], first[2 * k + 2], left, right)
+            if fy < ly and fx < lx:
+                y0, y1 = min(y0, pixel[fy]), max(y1, pixel[ly - 1] + 1)
+                x0, x1 = min(x0, pixel[fx]), max(x1, pixel[lx - 1] + 1)
+        if y0 >= y1:
+            continue
+        if fresh:
+            for at in range((y1 - y0) * (x1 - x0)):
+                store(tile, at * lanes, zero)
+        else:
+            pack(target, target_layout, image, channel, lanes, y0, y1, x0, x1, tile)
+        for i in range(first_box[image], first_box[image + 1]):
+            k = order[i]
+            fy, ly = _clip(pixel, first[2 * k], first[2 * k + 1], y0, y1)
+            fx, lx = _clip(pixel, first[2 * k + 1], first[2 * k + 2], x0, x1)
+            if fy < ly and fx < lx:
+                pack(
+                    grad, grad_layout, start + k, channel, lanes, 0, grad_shape[0], 0,
+                    grad_shape[1], cells,
+                )  # fmt: skip
+                _add_box(
+                    cells, bins[1], turned, fy, ly, fx, lx, bin_rows, tile_width, tile, y0, x0,
+                    x1 - x0, lanes,
+                )  # fmt: skip
+        region = Layout(
+            target_layout.origin
+            + y0 * target_layout.height_stride
+            + x0 * target_layout.width_stride,
+            target_layout.stride,
+            target_layout.channels,
+            target_layout.channel_stride,
+            target_layout.height_stride,
+            target_layout.width_stride,
+        )
+        unpack(tile, target, region, image, channel, lanes, y1 - y0, x1 - x0)
