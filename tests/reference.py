@@ -219,8 +219,13 @@ def _mean_sample(image, rows, columns, at):
 
 
 def _max_sample(image, rows, columns, at):
+    (first_y, _), (first_x, pitch) = _numbering(*rows, 1), _numbering(*columns, 1)
     candidates = [
-        (ky * columns[0] + kx, ky * columns[0] + kx, _interpolate(image, y, x))
+        (
+            ky * columns[0] + kx,
+            (ky - first_y) * pitch + kx - first_x,
+            _interpolate(image, y, x),
+        )
         for ky, y in rows[1]
         for kx, x in columns[1]
     ]
@@ -228,21 +233,34 @@ def _max_sample(image, rows, columns, at):
 
 
 def _max_corner(image, rows, columns, at):
+    (first_y, _), (first_x, pitch) = _numbering(*rows, 2), _numbering(*columns, 2)
     candidates = []
     zero = np.zeros(image.shape[2])
     for ky, y in rows[1]:
         for kx, x in columns[1]:
             for cy, (i, wy) in enumerate(y):
                 for cx, (j, wx) in enumerate(x):
-                    place = (2 * ky + cy) * (2 * columns[0]) + 2 * kx + cx
+                    row, column = 2 * ky + cy, 2 * kx + cx
+                    place = row * 2 * columns[0] + column
                     if wy * wx:
-                        candidates.append((place, place, wy * wx * image[i, j]))
+                        index = (row - first_y) * pitch + column - first_x
+                        candidates.append((place, index, wy * wx * image[i, j]))
                     else:
                         candidates.append((place, -1, zero))
     return _max_with_outside(image, candidates, rows, columns, 2, at)
 
 
 _SAMPLES = {"mean": _mean_sample, "max": _max_sample, "max_corner": _max_corner}
+
+
+def _numbering(count, inside, corners):
+    """The sample (corner) that argmax calls 0 on an axis, and how many it calls a row of them.
+
+    A grid wider than 2**31 is numbered from the last sample before the map, or int64 would not do.
+    """
+    if corners * count <= 2**31 or not inside:
+        return 0, corners * count
+    return corners * max(inside[0][0] - 1, 0), 2**31
 
 
 def _max_with_outside(image, candidates, rows, columns, corners, at):

@@ -18,7 +18,15 @@ import math
 import numpy as np
 
 import reference
-from reference import _clamp, _clamped, _inside, _on_scale, _per_axis, _round_half_away
+from reference import (
+    _clamp,
+    _clamped,
+    _inside,
+    _numbering,
+    _on_scale,
+    _per_axis,
+    _round_half_away,
+)
 
 
 @np.errstate(all="ignore")
@@ -218,17 +226,19 @@ def _each_cell(rows, columns, width):
 
 
 def _each_sample(rows, columns, width):
-    return [(y[0] * columns[0] + x[0], y, x) for y in rows[1] for x in columns[1]]
+    (first_y, _), (first_x, pitch) = _numbering(*rows, 1), _numbering(*columns, 1)
+    return [((y[0] - first_y) * pitch + x[0] - first_x, y, x) for y in rows[1] for x in columns[1]]
 
 
 def _each_corner(rows, columns, width):
     """Single corners of the samples, without those of weight zero, which have no name."""
+    (first_y, _), (first_x, pitch) = _numbering(*rows, 2), _numbering(*columns, 2)
     corners = []
     for ky, y, *y_moves in rows[1]:
         for kx, x, *x_moves in columns[1]:
             for cy, node_y in enumerate(y):
                 for cx, node_x in enumerate(x):
-                    place = (2 * ky + cy) * (2 * columns[0]) + 2 * kx + cx
+                    place = (2 * ky + cy - first_y) * pitch + 2 * kx + cx - first_x
                     if node_y[1] * node_x[1]:
                         corner = (ky, (node_y,), *y_moves), (kx, (node_x,), *x_moves)
                         corners.append((place, *corner))

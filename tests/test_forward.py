@@ -23,6 +23,7 @@ from strategies import (
     values,
 )
 
+ROI_ALIGN = next(operator for operator in OPERATORS if operator.name == "roi_align")
 MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
 
 
@@ -138,6 +139,20 @@ def test_argmax_names_a_maximum(operator, reduction, data):
     else:
         named = operator.reference(*call, return_argmax=False, at=argmax, **options)
         assert_close(output, named, tolerance(call, named))
+
+
+@pytest.mark.parametrize("reduce", ["max", "max_corner"])
+@pytest.mark.parametrize("side", [2**20, 2**31 - 1, 2**32, 2**33, 2**40, 2**52])
+def test_winners_of_grids_of_any_size(reduce, side, rng):
+    """Adaptive samples beyond 2**31 an axis, whose product int64 could not number."""
+    features = rng.normal(size=(1, 2, 3, 2))
+    far, near = (-side / 2, side / 2), (0.25, 1.75)
+    boxes = np.array([[0, x1, y1, x2, y2] for x1, x2 in (far, near) for y1, y2 in (far, near)])
+    call = Call(features, boxes, (2, 1), 1.0)
+    output, argmax = run(ROI_ALIGN, call, reduce=reduce, return_argmax=True)
+    expected, first = ROI_ALIGN.reference(*call, reduce=reduce, return_argmax=True)
+    np.testing.assert_array_equal(argmax, first)
+    assert_close(output, expected, tolerance(call, expected))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=ids)
