@@ -88,11 +88,12 @@ def rate(
     reduce: str,
     batch_indices: Any,
     channel_axis: Any,
+    check_boxes: Any,
     argmax: Any = None,
 ) -> Any:
     """How the result changes as each box's corners move by `motion` (K, 4)."""
     bins = int_pair("output_size", output_size, minimum=1)
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, None)
+    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
     velocity = call.velocity(motion)
     dtype = _arrays.result_dtype(call.features.dtype)
     output = np.zeros(call.output_shape(bins), dtype)
@@ -122,10 +123,11 @@ def rate_backward(
     reduce: str,
     batch_indices: Any,
     channel_axis: Any,
+    check_boxes: Any,
     argmax: Any = None,
 ) -> Any:
     """Return the gradient of `rate` to `input`."""
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, None)
+    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
     grad = call.bins_like_output("grad_output", grad_output, input)
     velocity = call.velocity(motion)
     shape = call.features.shape
@@ -153,10 +155,11 @@ def at_argmax(
     reduce: str,
     batch_indices: Any,
     channel_axis: Any,
+    check_boxes: Any,
     argmax: Array,
 ) -> Any:
     """Pool not the largest but what `argmax` names, 0 where it names nothing."""
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, None)
+    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
     names = call.names(rule, reduce, argmax, input, None)
     output = np.zeros(names.shape, _arrays.result_dtype(call.features.dtype))
     if output.size:

@@ -59,12 +59,6 @@ def linear(
     corners, images, *words = operands[n:]
     images = _images(pooling, corners, images, check)
     argmax = words[0].view(np.int64)[..., 0] if words else None
-    kept = images >= 0
-    everything = bool(kept.all())
-    if not everything:
-        corners, images = corners[kept], images[kept]
-        argmax = None if argmax is None else argmax[kept]
-        given = {name: a if name == "map" else a[kept] for name, a in given.items()}
     features = given.get("map")
     if features is None:  # of a map that is only to be written nothing is read but its shape
         features = stand_in(pooling.map_shape, given["bins"].dtype)
@@ -73,6 +67,7 @@ def linear(
         "reduce": pooling.reduce,
         "batch_indices": images,
         "channel_axis": pooling.channel_axis,
+        "check_boxes": False,
     }
     bins, motion = given.get("bins"), given.get("motion")
     if bins is None and motion is not None:
@@ -85,9 +80,8 @@ def linear(
         )
     elif bins is None:
         array = _op.forward(
-            rule, options, features, corners, size, scale, **common, return_argmax=False,
-            check_boxes=False, out=None,
-        )  # fmt: skip
+            rule, options, features, corners, size, scale, **common, return_argmax=False, out=None
+        )
     elif motion is not None:
         array = _derivatives.rate_backward(
             rule, options, bins, features, corners, motion, scale, **common, argmax=argmax
@@ -95,15 +89,10 @@ def linear(
     else:
         wanted = "input" if result == "map" else "boxes"
         gradients = _derivatives.backward(
-            rule, options, bins, features, corners, scale, **common, check_boxes=False,
-            needs=wanted, argmax=argmax,
-        )  # fmt: skip
+            rule, options, bins, features, corners, scale, **common, needs=wanted, argmax=argmax
+        )
         array = gradients[wanted == "boxes"]
-    if everything or result == "map":
-        return (array,)
-    whole = np.zeros((len(kept), *array.shape[1:]), array.dtype)
-    whole[kept] = array
-    return (whole,)
+    return (array,)
 
 
 def maximum(

@@ -97,14 +97,18 @@ def computed(kind: Kind, module: Any, arguments: Arguments) -> Any:
     given, boxes, batch_indices, argmax, size, settings = arguments
     scale, *own, reduce, channel_axis, check_boxes = settings
     rule, options = module.RULE, module.options(*own)
-    shared = {"reduce": reduce, "batch_indices": batch_indices, "channel_axis": channel_axis}
+    shared = {
+        "reduce": reduce,
+        "batch_indices": batch_indices,
+        "channel_axis": channel_axis,
+        "check_boxes": check_boxes,
+    }
     bins: Any = given.get("bins")
     map: Any = given.get("map")
     if kind is NAMING or (kind is POOL and argmax is None):
         return _op.forward(
-            rule, options, map, boxes, size, scale, **shared,
-            return_argmax=kind is NAMING, check_boxes=check_boxes, out=None,
-        )  # fmt: skip
+            rule, options, map, boxes, size, scale, **shared, return_argmax=kind is NAMING, out=None
+        )
     if reduce != "mean" and argmax is None:
         raise ValueError(f'argmax must be given with reduce="{reduce}", got None')
     shared["argmax"] = argmax
@@ -117,9 +121,8 @@ def computed(kind: Kind, module: Any, arguments: Arguments) -> Any:
     if "motion" not in given:
         needs = "boxes" if kind.moving else "input"
         gradients = _derivatives.backward(
-            rule, options, bins, map, boxes, scale, **shared,
-            check_boxes=check_boxes, needs=(needs,),
-        )  # fmt: skip
+            rule, options, bins, map, boxes, scale, **shared, needs=(needs,)
+        )
         return gradients[kind.moving]
     motion = given["motion"][:, -4:]
     if kind.result == "bins":

@@ -5,10 +5,11 @@ import pytest
 
 import roi_numba
 from arrays import SIZE
+from operators import REDUCTIONS, ids
 
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 roi_torch = pytest.importorskip("roi_numba.torch")
-from test_torch import BOXES, features, gradients  # noqa: E402
+from test_torch import BOXES, features, gradients, on_tensors  # noqa: E402
 
 
 def changed(**changes):
@@ -115,6 +116,34 @@ def test_bad_boxes_unchecked():
         assert torch.equal(found[0], wanted[0])
         assert torch.equal(found[1][others], wanted[1])
         assert not found[1][1].any()
+
+
+# torch's own, where forward mode begins.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
+def test_derivatives_of_bad_boxes_unchecked(operator, reduction):
+    """Tangents and second derivatives too are as if such boxes were not there."""
+    map = torch.from_numpy(features())
+    options = operator.reductions[reduction] | {"check_boxes": False}
+
+    def everything(boxes):
+        def function(map, boxes):
+            return on_tensors(operator)(map, boxes, SIZE, **options)
+
+        def pulled(map, upstream):
+            return torch.func.vjp(function, map, boxes)[1](upstream)
+
+        motion = torch.ones_like(boxes) * torch.tensor([0, 1, 2, 3, 4])
+        output, tangent = torch.func.jvp(function, (map, boxes), (map.cos(), motion))
+        return output, tangent, *torch.func.jvp(pulled, (map, output), (map.sin(), output))[1]
+
+    boxes = torch.from_numpy(box(0, np.nan))
+    others = [0, 2, 3]
+    for actual, wanted in zip(everything(boxes), everything(boxes[others]), strict=True):
+        if actual.shape != map.shape:
+            assert not actual[1].any()
+            actual = actual[others]
+        torch.testing.assert_close(actual, wanted)
 
 
 def test_gradients_of_another_dtype_or_shape():
