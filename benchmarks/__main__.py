@@ -170,7 +170,7 @@ def main() -> int:
         print("interrupted; what follows is what was measured so far", file=sys.stderr)
     print(report.markdown(record))
     if options.json:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        options.json.write_text(json.dumps(record) + "\n")
     wrong = ("differs" in row for row in record["rows"])
     lost = (row["side"] == peers.OURS and "failed" in row for row in record["rows"])
     return int(any(wrong) or any(lost))
