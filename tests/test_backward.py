@@ -222,6 +222,7 @@ def derivative(function, operator, call, options, **arguments):
         reduce=options.get("reduce", "mean"),
         batch_indices=None,
         channel_axis=1,
+        check_boxes=None,
         argmax=options.get("argmax"),
         **arguments,
     )
