@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from . import environments, peers, report, startup
+from . import environments, on_cuda, peers, report, startup
 from .cases import CASES, OPS
 from .processes import Lost, Worker, busy_seconds, wait_for_quiet
 
@@ -27,6 +27,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peer", nargs="*", metavar="PEER", default=peers.NAMES, choices=peers.NAMES,
         help=f"{', '.join(peers.NAMES)}; none given: ourselves alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu",
+        help="cuda: CuPy arrays, against torchvision's CUDA operators",
     )  # fmt: skip
     parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="1,2")
     parser.add_argument("--rounds", type=int, default=6, help="rounds of each side (default 6)")
@@ -133,6 +137,27 @@ def compare(sides: Sides, case: str, op: str, options: argparse.Namespace) -> li
     return rows
 
 
+def main_on_cuda(options: argparse.Namespace) -> int:
+    """The same on the current CUDA device."""
+    try:
+        import cupy
+    except ImportError:
+        print("--device cuda needs CuPy: pip install '.[cuda13]' torchvision", file=sys.stderr)
+        return 2
+    if not cupy.cuda.is_available():
+        print("--device cuda needs a CUDA device, and there is none", file=sys.stderr)
+        return 2
+    measured = list(on_cuda.rows(cupy, options.case, options.op, options.rounds))
+    machine = report.machine() | {"device": on_cuda.device_name(cupy)}
+    print(report.table(on_cuda.HEAD, on_cuda.lines(measured)))
+    print(f"\n{machine['date']}, {machine['device']}, commit {machine['commit']}")
+    print(on_cuda.versions())
+    if options.json:
+        record = {"machine": machine, "versions": on_cuda.versions(), "rows": measured}
+        options.json.write_text(json.dumps(record) + "\n")
+    return int(any(row.get("difference", 0) > on_cuda.TOLERANCE for row in measured))
+
+
 def main() -> int:
     options = arguments()
     if options.install:
@@ -146,6 +171,8 @@ def main() -> int:
         for op in CASES[case].ops
         if matches(op, options.op)
     ]
+    if options.device == "cuda":
+        return main_on_cuda(options)
     with_startup = "startup" in options.case
     if not wanted and not with_startup:
         print("no case has such an operator", file=sys.stderr)
