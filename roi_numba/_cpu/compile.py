@@ -8,7 +8,6 @@ import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from numba import config
@@ -18,6 +17,7 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import register_jitable
 
 from .._scalar import SCALARS
+from .._sources import source_digest
 
 # No fork while a thread compiles: the child would wait for ever on Numba's lock, whose owner
 # exists only in the parent.
@@ -27,17 +27,6 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=global_compiler_lock.release,
         after_in_child=global_compiler_lock.release,
     )
-
-
-@cache
-def source_digest() -> str:
-    """A digest of every source file of the package."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parents[1]
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 DAMAGE = (
@@ -122,13 +111,15 @@ called with.  Python never calls it: without a wrapper it compiles faster (first
 for 7.7 s, 2-core Xeon in its slow hours).
 """
 
+inline_once = cache(inline)
+
 
 class Kernel(CPUDispatcher):
     """A function of the CPU engine, compiled on its first call through the cache on disk."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        while SCALARS:  # all of the package's at the first kernel, while the engine is imported
-            inline(SCALARS.pop())
+        for scalar in SCALARS:  # all of the package's at the first kernel, on the engine's import
+            inline_once(scalar)
         super().__init__(function, targetoptions={**OPTIONS, "nopython": True, "boundscheck": None})
         # No folder can be written: compile in every process.
         with suppress(RuntimeError, OSError):
