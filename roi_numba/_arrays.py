@@ -1,6 +1,6 @@
 """Whose array is this?  NumPy's own, or borrowed through DLPack without a copy.
 
-Inside the library a bfloat16 array is a NumPy record array of one uint16 field: NumPy has no
+Inside the library a bfloat16 array is an array of records of one uint16 field: NumPy has no
 bfloat16 of its own and refuses it through DLPack.
 """
 
@@ -11,11 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+FLOAT32 = np.dtype(np.float32)
 FLOAT16 = np.dtype([("float16", np.uint16)])
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 HOST_DEVICES = (1, 3)
 """DLPack's kDLCPU and kDLCUDAHost."""
+
+CUDA_DEVICES = (2, 13)
+"""DLPack's kDLCUDA and kDLCUDAManaged."""
 
 
 class SupportsDLPack(Protocol):
@@ -29,7 +33,7 @@ class SupportsDLPack(Protocol):
     def __dlpack_device__(self) -> Any: ...
 
 
-def _home(array: Any) -> Any:
+def home(array: Any) -> Any:
     """The module an array comes from, and goes back to through its from_dlpack."""
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
@@ -41,8 +45,18 @@ def _home(array: Any) -> Any:
     return sys.modules[type(array).__module__.partition(".")[0]]
 
 
+def on_host(array: Any) -> bool:
+    """Whether an array lies in host memory."""
+    return isinstance(array, np.ndarray) or array.__dlpack_device__()[0] in HOST_DEVICES
+
+
 def _is_bfloat16(array: Any) -> bool:
     return str(getattr(array, "dtype", "")).rpartition(".")[2] == "bfloat16"
+
+
+def marked(array: Any) -> Any:
+    """The array itself; one of ml_dtypes' bfloat16 as the library knows it."""
+    return array.view(BFLOAT16) if array.dtype.kind == "V" and _is_bfloat16(array) else array
 
 
 def owner(name: str, array: Any) -> Any:
@@ -51,16 +65,31 @@ def owner(name: str, array: Any) -> Any:
         return np
     if not hasattr(array, "__dlpack__"):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
-    return _home(array)
+    return home(array)
+
+
+def same_library(name: str, array: Any, input: Any) -> None:
+    """TypeError unless an array comes from where `input` does."""
+    if type(array) is type(input):
+        return
+    if owner(name, array) is not owner("input", input):
+        raise TypeError(
+            f"{name} must come from the library of input, got {type(array).__name__} for "
+            f"{type(input).__name__}"
+        )
 
 
 def host(name: str, array: Any) -> NDArray[Any]:
     """An array in host memory as a NumPy array over the same memory."""
     if not isinstance(array, np.ndarray):
-        array = _borrowed(name, array)
-    if array.dtype.kind == "V" and _is_bfloat16(array):  # ml_dtypes
-        array = array.view(BFLOAT16)
-    return np.asarray(array)
+        owner(name, array)
+        if not on_host(array):
+            raise TypeError(
+                f"{name} must be in host memory as input is, got a {type(array).__module__} array "
+                "on a device"
+            )
+        array = imported(name, array, np.from_dlpack)
+    return np.asarray(marked(array))
 
 
 def native(array: NDArray[Any]) -> NDArray[Any]:
@@ -68,13 +97,8 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _borrowed(name: str, array: Any) -> NDArray[Any]:
-    home = owner(name, array)
-    if array.__dlpack_device__()[0] not in HOST_DEVICES:
-        raise TypeError(
-            f"{name} must be in host memory, got a {type(array).__module__} array on a device: "
-            "the CUDA engine, extras cuda12 and cuda13, is not part of this version"
-        )
+def imported(name: str, array: Any, from_dlpack: Callable[[Any], Any]) -> Any:
+    """What `from_dlpack` makes of another library's array; bfloat16 comes as records."""
     if getattr(array, "requires_grad", False):
         raise TypeError(
             f"{name} must not require grad here, got a tensor that does: detach() it, or use "
@@ -82,51 +106,66 @@ def _borrowed(name: str, array: Any) -> NDArray[Any]:
         )
     bits = _is_bfloat16(array)
     if bits:
-        array = array.view(getattr(home, "int16", np.int16))
+        array = array.view(getattr(home(array), "int16", np.int16))
     try:
-        borrowed: NDArray[Any] = np.from_dlpack(array)
+        borrowed = from_dlpack(array)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{name} must be exportable through DLPack, got: {error}") from None
     return borrowed.view(BFLOAT16) if bits else borrowed
 
 
-def handing_back(input: Any) -> Callable[[NDArray[Any]], Any]:
+def itself(result: Any) -> Any:
+    """The result as it is."""
+    return result
+
+
+def as_it_was(input: Any) -> Callable[[Any], Any]:
+    """How a result, already an array of the library of `input`, becomes one of its dtype."""
+    dtype = input.dtype
+    if dtype.kind != "V":
+        return itself
+    return lambda result: result.view(dtype) if result.dtype == BFLOAT16 else result
+
+
+def handing_back(input: Any) -> Callable[[Any], Any]:
     """How a result becomes an array of the library that `input` came from."""
     if isinstance(input, np.ndarray):
-        dtype = input.dtype
-        return lambda result: result.view(dtype) if result.dtype == BFLOAT16 else result
-    home = _home(input)
-    if not hasattr(home, "from_dlpack"):
-        raise TypeError(f"input must come from a library with from_dlpack, got {home.__name__}")
+        return as_it_was(input)
+    library = home(input)
+    if not hasattr(library, "from_dlpack"):
+        raise TypeError(f"input must come from a library with from_dlpack, got {library.__name__}")
 
-    def leave(result: NDArray[Any]) -> Any:
+    def leave(result: Any) -> Any:
         if result.dtype == BFLOAT16:
-            return home.from_dlpack(result.view(np.int16)).view(home.bfloat16)
-        return home.from_dlpack(result)
+            return library.from_dlpack(result.view(np.int16)).view(library.bfloat16)
+        return library.from_dlpack(result)
 
     return leave
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of a result: that of a floating-point input, float32 for others."""
-    return dtype if dtype == BFLOAT16 or dtype.kind == "f" else np.dtype(np.float32)
+    return dtype if dtype.kind == "f" or dtype == BFLOAT16 else FLOAT32
 
 
-def widened(array: NDArray[Any]) -> NDArray[Any]:
+# These two take arrays of NumPy and of CuPy alike.
+
+
+def widened(array: Any) -> Any:
     """16-bit floats as float32, all else as it is."""
     if array.dtype == BFLOAT16:
-        return (array["bfloat16"].astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return (array.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def rounded(array: Any, dtype: np.dtype[Any]) -> Any:
     """The array itself, or rounded to the nearest of a narrower float, to even in between."""
     if array.dtype == dtype:
         return array
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if dtype != BFLOAT16:
             return array.astype(dtype)
-        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        bits = array.astype(np.float32, order="C", copy=False).view(np.uint32)
         nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
         nearest = np.where(np.isnan(array), np.uint32(0x7FC00000), nearest)
         return (nearest >> np.uint32(16)).astype(np.uint16).view(BFLOAT16)

@@ -5,12 +5,12 @@ A message is one sentence: the argument, what was expected with its shape, what 
 
 import math
 import operator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import BFLOAT16
+from ._arrays import BFLOAT16, widened
 
 
 def _index(value: Any) -> int | None:
@@ -73,7 +73,8 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
 def scale(name: str, value: Any) -> float:
     """A finite positive number."""
     try:
-        if isinstance(value, (str, bytes)):  # float("0.5") would do
+        # float("0.5") would do, and with a NumPy before 2.4 float(np.array([0.5])).
+        if isinstance(value, (str, bytes)) or getattr(value, "ndim", False):
             raise TypeError
         number = float(value)
     except OverflowError:
@@ -129,12 +130,16 @@ def pooled(name: str, array: NDArray[Any], shape: tuple[Any, ...]) -> None:
         raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")
 
 
-def result_array(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> None:
+def result_array(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> None:
     """An array that takes a result."""
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     if array.dtype != dtype:
         raise TypeError(f"{name} must be of dtype {dtype}, got {array.dtype}")
+
+
+def writeable(name: str, array: NDArray[Any]) -> None:
+    """An array that may be written to."""
     if not array.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
 
@@ -150,84 +155,108 @@ def apart(name: str, array: NDArray[Any], other_name: str, other: NDArray[Any]) 
         raise ValueError(f"{name} must not share memory with {other_name}")
 
 
-def geometry(name: str, boxes: NDArray[Any]) -> NDArray[Any]:
+def geometry(name: str, boxes: Any) -> Any:
     """Boxes in the dtype their geometry is computed in."""
     kind, size = boxes.dtype.kind, boxes.itemsize
+    if kind == "V" and boxes.dtype == BFLOAT16:
+        return widened(boxes)
     if not (kind in "iu" or (kind == "f" and size in (2, 4, 8))):
         raise TypeError(f"{name} must be of a float or integer dtype, got {boxes.dtype}")
     return boxes.astype(np.float32 if kind == "f" and size < 8 else np.float64, copy=False)
 
 
-def _image_numbers(name: str, numbers: NDArray[Any], images: int, check: bool) -> NDArray[np.int64]:
-    """Batch indices as int64, -1 for bad ones unless they are to be checked."""
-    if numbers.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must be integers, got dtype {numbers.dtype}")
-    if images and not np.count_nonzero(numbers):  # one image, nearly every small call
-        return np.zeros(len(numbers), np.int64)
-    with np.errstate(invalid="ignore"):  # NaN and 1e30 as integers are caught below
-        whole = numbers.astype(np.int64)
-    good = (whole == numbers) & (whole >= 0) & (whole < images)
-    if good.all():
-        return whole
-    if check:
-        k = int(np.argmin(good))
-        number = numbers[k].item()
-        if not math.isfinite(number) or number != math.floor(number):
-            raise ValueError(f"{name} must be whole numbers, got {number} for box {k}")
-        raise IndexError(f"{name} must be in [0, {images}), got {math.floor(number)} for box {k}")
-    return np.where(good, whole, -1)
+def boxes_by_image(boxes: list[Any], images: int) -> None:
+    """One array of boxes for each image."""
+    if len(boxes) != images:
+        raise ValueError(
+            f"boxes must be a list of {images} arrays, one per image, got {len(boxes)}"
+        )
+    for i, part in enumerate(boxes):
+        if part.ndim != 2 or part.shape[1] != 4:
+            raise ValueError(f"boxes[{i}] must have shape (L, 4), got {part.shape}")
+
+
+def box_rows(boxes: Any, batch_indices: Any) -> None:
+    """Rows of five numbers, or of four with batch indices."""
+    if boxes.ndim == 2:
+        width = boxes.shape[1]
+        if width == 5 and batch_indices is None:
+            return
+        if width == 4 and batch_indices is not None:
+            if batch_indices.shape != (len(boxes),):
+                raise ValueError(
+                    f"batch_indices must have shape ({len(boxes)},), got {batch_indices.shape}"
+                )
+            if batch_indices.dtype.kind not in "iuf":
+                raise TypeError(f"batch_indices must be integers, got dtype {batch_indices.dtype}")
+            return
+    given = "with" if batch_indices is not None else "without"
+    raise ValueError(
+        "boxes must have shape (K, 5), or (K, 4) with batch_indices, or be a list of arrays "
+        f"(L, 4), one per image, got {boxes.shape} {given} batch_indices"
+    )
 
 
 def regions(
-    boxes: NDArray[Any] | list[NDArray[Any]],
-    batch_indices: NDArray[Any] | None,
+    boxes: Any,
+    batch_indices: Any,
     images: int,
-    check: bool,
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Corners (K, 4) in the geometry dtype and image numbers (K,) of boxes in any form.
+    memory: Any,
+) -> tuple[Any, Any, str]:
+    """Corners (K, 4) in the geometry dtype, image numbers (K,) and the name of those in messages.
 
-    Boxes that are to give zeros have image -1.
+    They are in a `Memory`.  Their values are not looked at: `box_values` does.
     """
+    name = "batch index in boxes"
     if isinstance(boxes, list):
         if batch_indices is not None:
             raise ValueError("batch_indices must be None for a list of boxes, got an array")
-        if len(boxes) != images:
-            raise ValueError(
-                f"boxes must be a list of {images} arrays, one per image, got {len(boxes)}"
-            )
-        for i, part in enumerate(boxes):
-            if part.ndim != 2 or part.shape[1] != 4:
-                raise ValueError(f"boxes[{i}] must have shape (L, 4), got {part.shape}")
-        counts = [len(part) for part in boxes]
+        boxes_by_image(boxes, images)
         # An empty array has no say in the dtype of the geometry.
-        parts = [geometry(f"boxes[{i}]", part) for i, part in enumerate(boxes) if len(part)]
-        corners = np.concatenate(parts) if parts else np.empty((0, 4))
-        numbers = np.repeat(np.arange(images), counts)
-    elif boxes.ndim == 2 and boxes.shape[1] == 5 and batch_indices is None:
-        rows = geometry("boxes", boxes)
-        corners, numbers = rows[:, 1:], rows[:, 0]
-    elif boxes.ndim == 2 and boxes.shape[1] == 4 and batch_indices is not None:
-        corners = geometry("boxes", boxes)
-        numbers = batch_indices
-        if numbers.shape != (len(corners),):
-            raise ValueError(
-                f"batch_indices must have shape ({len(corners)},), got {numbers.shape}"
-            )
+        parts = [
+            memory.brought(geometry(f"boxes[{i}]", part))
+            for i, part in enumerate(boxes)
+            if len(part)
+        ]
+        corners, numbers = memory.joined(parts, [len(part) for part in boxes])
     else:
-        given = "with" if batch_indices is not None else "without"
-        raise ValueError(
-            "boxes must have shape (K, 5), or (K, 4) with batch_indices, or be a list of arrays "
-            f"(L, 4), one per image, got {boxes.shape} {given} batch_indices"
-        )
+        box_rows(boxes, batch_indices)
+        corners = memory.brought(geometry("boxes", boxes))
+        if batch_indices is None:
+            corners, numbers = corners[:, 1:], corners[:, 0]
+        else:
+            numbers, name = memory.brought(batch_indices), "batch_indices"
     if len(corners) and not images:
         raise ValueError(f"input must have at least one image for {len(corners)} boxes, got none")
-    name = "batch_indices" if batch_indices is not None else "batch index in boxes"
-    numbers = _image_numbers(name, numbers, images, check)
+    return corners, numbers, name
+
+
+def box_values(
+    corners: NDArray[Any], numbers: NDArray[Any], name: str, images: int, check: bool
+) -> NDArray[np.int64]:
+    """Image numbers as int64; of boxes that are bad -1, or an error if that is to be checked."""
+    if images and not np.count_nonzero(numbers):  # one image, nearly every small call
+        whole = np.zeros(len(numbers), np.int64)
+    else:
+        with np.errstate(invalid="ignore"):  # NaN and 1e30 as integers are caught below
+            whole = numbers.astype(np.int64)
+        good = (whole == numbers) & (whole >= 0) & (whole < images)
+        if not good.all():
+            if check:
+                _refuse_image(name, numbers, images, int(np.argmin(good)))
+            whole = np.where(good, whole, -1)
     finite = np.isfinite(corners)
     if np.count_nonzero(finite) < finite.size:
-        whole = finite.all(axis=1)
+        good = finite.all(axis=1)
         if check:
-            k = int(np.argmin(whole))
+            k = int(np.argmin(good))
             raise ValueError(f"boxes must be finite, got {corners[k].tolist()} for box {k}")
-        numbers = np.where(whole, numbers, -1)
-    return np.ascontiguousarray(corners), numbers
+        whole = np.where(good, whole, -1)
+    return whole
+
+
+def _refuse_image(name: str, numbers: NDArray[Any], images: int, k: int) -> NoReturn:
+    number = numbers[k].item()
+    if not math.isfinite(number) or number != math.floor(number):
+        raise ValueError(f"{name} must be whole numbers, got {number} for box {k}")
+    raise IndexError(f"{name} must be in [0, {images}), got {math.floor(number)} for box {k}")

@@ -14,10 +14,10 @@ the map once its winners are named.  Hence four functions cover what autograd bi
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _arrays, _checks
-from ._op import Array, Boxes, Rule, enter, first_use, int_pair
+from ._memory import memory_of
+from ._op import Array, Boxes, Call, Rule, enter, flag, int_pair
 
 Options = tuple[tuple[Any, ...], tuple[Any, ...]]
 
@@ -36,44 +36,52 @@ def backward(
     check_boxes: Any,
     needs: Any,
     argmax: Any = None,
+    deterministic: Any = True,
 ) -> tuple[Any, Any]:
     """Return the gradients to `input` and to `boxes`, each None unless `needs` names it."""
     needs_input, needs_boxes = _checks.needed(needs)
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
-    grad = call.bins_like_output("grad_output", grad_output, input)
-    if reduce == "mean":
-        if argmax is not None:
-            raise ValueError('argmax must be None with reduce="mean", got an array')
-        names = None
-    else:
-        names = call.names(rule, reduce, argmax, input, grad.shape)
-    grad_input = grad_boxes = None
-    shape = call.features.shape
-    engine = _gradients()
-    if needs_input:
-        if not (grad.size and call.features.size):
-            grad_input = np.zeros(shape, grad.dtype)
-        elif names is None:
-            grad_input = engine.to_map_of_mean(
-                rule, call.options, grad, call.corners, call.images, shape, call.channel_axis
-            )
+    deterministic = flag("deterministic", deterministic)
+    with memory_of("input", input) as memory:
+        call = enter(
+            memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
+        )
+        grad = call.bins_like_output("grad_output", grad_output, input)
+        if reduce == "mean":
+            if argmax is not None:
+                raise ValueError('argmax must be None with reduce="mean", got an array')
+            names = None
         else:
-            grad_input = engine.at_winners(*call.at_winners(rule, reduce, names), grad=grad)
-        grad_input = call.leave(_arrays.rounded(grad_input, grad.dtype))
-    if needs_boxes:
-        if not (grad.size and call.features.size) or rule.slope is None:
-            corners = np.zeros((len(call.corners), 4))
-        elif names is None:
-            corners = engine.to_boxes_of_mean(
-                rule, call.options, grad, call.features, call.corners, call.images,
-                call.channel_axis,
-            )  # fmt: skip
-        else:
-            corners = engine.at_winners(
-                *call.at_winners(rule, reduce, names), grad=grad, boxes=True
-            )
-        grad_boxes = _as_boxes(corners, boxes, call.borrowed)
-    return grad_input, grad_boxes
+            names = call.names(rule, reduce, argmax, input, grad.shape)
+        grad_input = grad_boxes = None
+        shape = call.features.shape
+        manner = memory.manner(deterministic)
+        if needs_input:
+            if not (grad.size and call.features.size):
+                grad_input = memory.zeros(shape, grad.dtype)
+            elif names is None:
+                grad_input = memory.gradients.to_map_of_mean(
+                    rule, call.options, grad, call.corners, call.images, shape,
+                    call.channel_axis, **manner,
+                )  # fmt: skip
+            else:
+                grad_input = memory.gradients.at_winners(
+                    *call.at_winners(rule, reduce, names), grad=grad, **manner
+                )
+            grad_input = call.leave(_arrays.rounded(grad_input, grad.dtype))
+        if needs_boxes:
+            if not (grad.size and call.features.size) or rule.slope is None:
+                corners = None
+            elif names is None:
+                corners = memory.gradients.to_boxes_of_mean(
+                    rule, call.options, grad, call.features, call.corners, call.images,
+                    call.channel_axis,
+                )  # fmt: skip
+            else:
+                corners = memory.gradients.at_winners(
+                    *call.at_winners(rule, reduce, names), grad=grad, boxes=True, **manner
+                )
+            grad_boxes = _as_boxes(call, corners, boxes)
+        return grad_input, grad_boxes
 
 
 def rate(
@@ -93,22 +101,27 @@ def rate(
 ) -> Any:
     """How the result changes as each box's corners move by `motion` (K, 4)."""
     bins = int_pair("output_size", output_size, minimum=1)
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
-    velocity = call.velocity(motion)
-    dtype = _arrays.result_dtype(call.features.dtype)
-    output = np.zeros(call.output_shape(bins), dtype)
-    if output.size and rule.slope is not None:
-        if reduce == "mean":
-            parts = np.empty((2, *output.shape), np.result_type(_arrays.widened(output[:0])))
+    with memory_of("input", input) as memory:
+        call = enter(
+            memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
+        )
+        velocity = call.velocity(motion)
+        dtype = _arrays.result_dtype(call.features.dtype)
+        shape = call.output_shape(bins)
+        if rule.slope is None or 0 in shape:
+            output = memory.zeros(shape, dtype)
+        elif reduce == "mean":
+            parts = memory.empty((2, *shape), np.float64 if dtype == np.float64 else np.float32)
             for axis in range(2):
                 call.pool(rule, reduce, parts[axis], None, (axis, velocity))
             output = _arrays.rounded(parts[0] + parts[1], dtype)
         else:
-            names = call.names(rule, reduce, argmax, input, output.shape)
-            _gradients().at_winners(
+            output = memory.zeros(shape, dtype)
+            names = call.names(rule, reduce, argmax, input, shape)
+            memory.gradients.at_winners(
                 *call.at_winners(rule, reduce, names), pooled=output, motion=velocity
             )
-    return call.leave(output)
+        return call.leave(output)
 
 
 def rate_backward(
@@ -127,22 +140,26 @@ def rate_backward(
     argmax: Any = None,
 ) -> Any:
     """Return the gradient of `rate` to `input`."""
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
-    grad = call.bins_like_output("grad_output", grad_output, input)
-    velocity = call.velocity(motion)
-    shape = call.features.shape
-    if not (grad.size and call.features.size) or rule.slope is None:
-        total = np.zeros(shape, grad.dtype)
-    elif reduce == "mean":
-        arguments = rule, call.options, grad, call.corners, call.images, shape, call.channel_axis
-        parts = [_gradients().to_map_of_mean(*arguments, (axis, velocity)) for axis in range(2)]
-        total = _arrays.widened(parts[0]) + _arrays.widened(parts[1])
-    else:
-        names = call.names(rule, reduce, argmax, input, grad.shape)
-        total = _gradients().at_winners(
-            *call.at_winners(rule, reduce, names), grad=grad, motion=velocity
+    with memory_of("input", input) as memory:
+        call = enter(
+            memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
         )
-    return call.leave(_arrays.rounded(total, grad.dtype))
+        grad = call.bins_like_output("grad_output", grad_output, input)
+        velocity = call.velocity(motion)
+        shape = call.features.shape
+        if not (grad.size and call.features.size) or rule.slope is None:
+            total = memory.zeros(shape, grad.dtype)
+        elif reduce == "mean":
+            to_map = memory.gradients.to_map_of_mean
+            arguments = grad, call.corners, call.images, shape, call.channel_axis
+            parts = [to_map(rule, call.options, *arguments, (axis, velocity)) for axis in range(2)]
+            total = _arrays.widened(parts[0]) + _arrays.widened(parts[1])
+        else:
+            names = call.names(rule, reduce, argmax, input, grad.shape)
+            total = memory.gradients.at_winners(
+                *call.at_winners(rule, reduce, names), grad=grad, motion=velocity
+            )
+        return call.leave(_arrays.rounded(total, grad.dtype))
 
 
 def at_argmax(
@@ -159,37 +176,36 @@ def at_argmax(
     argmax: Array,
 ) -> Any:
     """Pool not the largest but what `argmax` names, 0 where it names nothing."""
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
-    names = call.names(rule, reduce, argmax, input, None)
-    output = np.zeros(names.shape, _arrays.result_dtype(call.features.dtype))
-    if output.size:
-        _gradients().at_winners(*call.at_winners(rule, reduce, names), pooled=output)
-    return call.leave(output)
+    with memory_of("input", input) as memory:
+        call = enter(
+            memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
+        )
+        names = call.names(rule, reduce, argmax, input, None)
+        output = memory.zeros(names.shape, _arrays.result_dtype(call.features.dtype))
+        if output.size:
+            memory.gradients.at_winners(*call.at_winners(rule, reduce, names), pooled=output)
+        return call.leave(output)
 
 
-def _gradients() -> Any:
-    """The CPU engine's way back."""
-    with first_use:
-        from ._cpu import gradients
-    return gradients
-
-
-def _as_boxes(corners: NDArray[Any], boxes: Any, borrowed: Any) -> Any:
-    """The gradient (K, 4) to the corners in the form, library and dtype of `boxes`.
+def _as_boxes(call: Call, corners: Any, boxes: Any) -> Any:
+    """The gradient (K, 4) to the corners, None if it is zero, in form, library, dtype of `boxes`.
 
     Boxes of integers get float64, the dtype of their geometry.
     """
-    several = isinstance(borrowed, list)
+    several = isinstance(call.borrowed, list)
     gradients, first = [], 0
-    for part, given in zip(borrowed, boxes, strict=True) if several else [(borrowed, boxes)]:
-        gradient = np.zeros(part.shape)
-        gradient[:, -4:] = corners[first : first + len(part)]
-        first += len(part)
-        if isinstance(given, (list, tuple)):
-            gradients.append(gradient)
-            continue
-        dtype = _arrays.host("boxes", given).dtype
-        if dtype.kind in "fV":
-            gradient = _arrays.rounded(gradient, dtype.newbyteorder("="))
-        gradients.append(_arrays.handing_back(given)(gradient))
+    for part, given in (
+        zip(call.borrowed, boxes, strict=True) if several else [(call.borrowed, boxes)]
+    ):
+        dtype = part.dtype if part.dtype.kind in "fV" else np.dtype(np.float64)
+        if corners is None:
+            gradient = call.memory.zeros(part.shape, dtype)
+        else:
+            gradient = corners[first : first + len(part)] if several else corners
+            first += len(part)
+            if part.shape[1] > 4:
+                rows = call.memory.zeros(part.shape, gradient.dtype)
+                rows[:, -4:] = gradient
+                gradient = rows
+        gradients.append(call.memory.returned(given, _arrays.rounded(gradient, dtype)))
     return gradients if several else gradients[0]

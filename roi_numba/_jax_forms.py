@@ -10,6 +10,7 @@ from . import _arrays, _op
 from ._derivatives import Options
 from ._jax_host import Pooling, stand_in
 from ._jax_primitives import LINEAR, MAXIMUM
+from ._memory import HOST
 
 
 def pool(
@@ -33,6 +34,7 @@ def pool(
     look = check_boxes is None or _op.flag("check_boxes", check_boxes)
     several = isinstance(boxes, (list, tuple))
     call = _op.enter(
+        HOST,
         options,
         _seen("input", input, False),
         [_seen("boxes", part, look) for part in boxes] if several else _seen("boxes", boxes, look),

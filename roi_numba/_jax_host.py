@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks, _derivatives, _op
+from . import _arrays, _derivatives, _op
+from ._memory import HOST
 
 
 class Pooling(NamedTuple):
@@ -43,7 +44,8 @@ def _images(
     numbers: Any = _arrays.widened(_arrays.host("batch_indices", images))
     if pooling.rows:
         boxes, numbers = np.column_stack([numbers, boxes]), None
-    return _checks.regions(boxes, numbers, pooling.map_shape[0], check)[1]
+    found: NDArray[np.int64] = HOST.regions(boxes, numbers, pooling.map_shape[0], check)[1]
+    return found
 
 
 def linear(

@@ -1,31 +1,16 @@
 """What every operator does, whoever owns the arrays: check, allocate, run the engine, hand back."""
 
-import os
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _arrays, _checks
-from ._arrays import SupportsDLPack
+from ._arrays import SupportsDLPack, same_library
 from ._checks import choice, flag, int_pair
+from ._memory import Memory, memory_of
 
 __all__ = ["Array", "Boxes", "Rule", "choice", "flag", "forward", "int_pair"]
-
-first_use = threading.RLock()
-"""Held while an engine is imported.  No fork happens then: the child would wait for ever for a
-module that nobody goes on importing."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=first_use.acquire,
-        after_in_parent=first_use.release,
-        after_in_child=first_use.release,
-    )
-
-_engine: Any = None
 
 LARGEST = {kind: float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 
@@ -85,100 +70,101 @@ def forward(
     bins = int_pair("output_size", output_size, minimum=1)
     if flag("return_argmax", return_argmax) and reduce == "mean":
         raise ValueError('return_argmax must be False with reduce="mean", got True')
-    call = enter(options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes)
-    shape = call.output_shape(bins)
-    dtype = _arrays.result_dtype(call.features.dtype)
-    if out is None:
-        output = np.empty(shape, dtype)
-    else:
-        same_library("out", out, input)
-        target = _arrays.host("out", out)
-        _checks.result_array("out", target, shape, dtype)
-        _checks.apart("out", target, "input", call.features)
-        for part in call.borrowed if isinstance(call.borrowed, list) else [call.borrowed]:
-            _checks.apart("out", target, "boxes", part)
-        output = target if _arrays.addressable(target) else np.empty(shape, dtype)
-    argmax = np.empty(shape, np.int64) if return_argmax else None
-    if output.size:
-        call.pool(rule, reduce, output, argmax)
-    if out is None:
-        result = call.leave(output)
-    else:
-        result = out
-        if output is not target:
-            target[...] = output
-    return result if argmax is None else (result, call.leave(argmax))
+    with memory_of("input", input) as memory:
+        call = enter(
+            memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
+        )
+        shape = call.output_shape(bins)
+        dtype = _arrays.result_dtype(call.features.dtype)
+        if out is None:
+            output = memory.empty(shape, dtype)
+        else:
+            same_library("out", out, input)
+            target = memory.target("out", out)
+            _checks.result_array("out", target, shape, dtype)
+            memory.apart("out", target, "input", call.features)
+            for part in call.borrowed if isinstance(call.borrowed, list) else [call.borrowed]:
+                memory.apart("out", target, "boxes", part)
+            output = target if memory.direct(target) else memory.empty(shape, dtype)
+        argmax = memory.empty(shape, np.int64) if return_argmax else None
+        if output.size:
+            call.pool(rule, reduce, output, argmax)
+        if out is None:
+            result = call.leave(output)
+        else:
+            result = out
+            if output is not target:
+                target[...] = output
+        return result if argmax is None else (result, call.leave(argmax))
 
 
 class Call(NamedTuple):
-    """The arguments that all calls share, checked and as NumPy arrays."""
+    """The arguments that all calls share, checked and as arrays of the engine's kind."""
 
-    features: NDArray[Any]
-    borrowed: NDArray[Any] | list[NDArray[Any]]
-    corners: NDArray[Any]
-    images: NDArray[np.int64]
+    memory: Memory
+    features: Any
+    borrowed: Any
+    corners: Any
+    images: Any
     options: Any
     channel_axis: int
-    leave: Callable[[NDArray[Any]], Any]
+    leave: Callable[[Any], Any]
 
-    def output_shape(self, bins: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, bins: tuple[Any, ...]) -> tuple[Any, ...]:
         """Shape of a pooled result."""
         boxes, channels = len(self.corners), self.features.shape[self.channel_axis]
         return (boxes, channels, *bins) if self.channel_axis == 1 else (boxes, *bins, channels)
 
-    def pool(
-        self, rule: Rule, reduce: str, output: NDArray[Any], argmax: Any, motion: Any = None
-    ) -> None:
+    def pool(self, rule: Rule, reduce: str, output: Any, argmax: Any, motion: Any = None) -> None:
         """Run the engine's forward."""
-        (_engine or _cpu_engine()).pool(
+        self.memory.engine.pool(
             rule, reduce, self.options, self.features, self.corners, self.images, output, argmax,
             self.channel_axis, motion,
         )  # fmt: skip
 
-    def bins_like_output(self, name: str, array: Any, input: Any) -> NDArray[Any]:
+    def bins_like_output(self, name: str, array: Any, input: Any) -> Any:
         """A gradient with respect to a pooled result, of any size."""
         same_library(name, array, input)
-        bins = _arrays.native(_arrays.host(name, array))
-        _checks.pooled(name, bins, self.output_shape(("height", "width")))  # type: ignore[arg-type]
+        bins = self.memory.source(name, array)
+        _checks.pooled(name, bins, self.output_shape(("height", "width")))
         dtype = _arrays.result_dtype(self.features.dtype)
         if bins.dtype != dtype:
             raise TypeError(f"{name} must be of dtype {dtype}, got {bins.dtype}")
-        return bins if _arrays.addressable(bins) else bins.copy()
+        return bins
 
-    def names(
-        self, rule: Rule, reduce: str, argmax: Any, input: Any, shape: Any
-    ) -> NDArray[np.int64]:
+    def names(self, rule: Rule, reduce: str, argmax: Any, input: Any, shape: Any) -> Any:
         """The winners of a maximum: `argmax`, or found again."""
         if argmax is None:
-            names = np.empty(shape, np.int64)
+            names = self.memory.empty(shape, np.int64)
             if names.size:
-                pooled = np.empty(shape, _arrays.result_dtype(self.features.dtype))
-                self.pool(rule, reduce, pooled, names)
+                dtype = _arrays.result_dtype(self.features.dtype)
+                self.pool(rule, reduce, self.memory.empty(shape, dtype), names)
             return names
         same_library("argmax", argmax, input)
-        names = _arrays.native(_arrays.host("argmax", argmax))
+        names = self.memory.source("argmax", argmax)
         if names.dtype != np.int64:
             raise TypeError(f"argmax must be of dtype int64, got {names.dtype}")
         if shape is None:
-            _checks.pooled("argmax", names, self.output_shape(("height", "width")))  # type: ignore[arg-type]
+            _checks.pooled("argmax", names, self.output_shape(("height", "width")))
         elif names.shape != shape:
             raise ValueError(f"argmax must have shape {shape}, got {names.shape}")
-        return names if _arrays.addressable(names) else names.copy()
+        return names
 
-    def at_winners(self, rule: Rule, reduce: str, names: NDArray[np.int64]) -> tuple[Any, ...]:
+    def at_winners(self, rule: Rule, reduce: str, names: Any) -> tuple[Any, ...]:
         """What the engine's `at_winners` begins with."""
         return (
             rule, reduce, self.options, self.features, names, self.corners, self.images,
             self.channel_axis,
         )  # fmt: skip
 
-    def velocity(self, motion: Any) -> NDArray[Any]:
+    def velocity(self, motion: Any) -> Any:
         """How the corners move, in the dtype of the geometry."""
-        array = _arrays.widened(_arrays.native(_arrays.host("motion", motion)))
-        return np.ascontiguousarray(array, self.corners.dtype)
+        array = self.memory.brought(_arrays.widened(self.memory.boxes("motion", motion)))
+        return array.astype(self.corners.dtype, order="C", copy=False)
 
 
 def enter(
+    memory: Memory,
     options: tuple[tuple[Any, ...], tuple[Any, ...]],
     input: Any,
     boxes: Any,
@@ -187,48 +173,29 @@ def enter(
     channel_axis: Any,
     check_boxes: Any,
 ) -> Call:
-    """Check and borrow what all calls share."""
+    """Check and borrow what all calls share; `memory` is that of `input`, and entered."""
     spatial_scale = _checks.scale("spatial_scale", spatial_scale)
     channel_axis = _checks.channel_axis(channel_axis)
-    check = True if check_boxes is None else flag("check_boxes", check_boxes)
-    features = _arrays.native(_arrays.host("input", input))
+    check = memory.checks if check_boxes is None else flag("check_boxes", check_boxes)
+    features = memory.source("input", input)
     _checks.feature_map(features, channel_axis)
-    leave = _arrays.handing_back(input)
-    borrowed = _borrowed_boxes(input, boxes)
+    leave = memory.handing_back(input)
+    if type(boxes) is type(input):  # nearly every small call
+        borrowed = memory.boxes("boxes", boxes)
+    else:
+        borrowed = _borrowed_boxes(memory, input, boxes)
     numbers = None
     if batch_indices is not None:
-        numbers = _arrays.native(_arrays.host("batch_indices", batch_indices))
-    corners, images = _checks.regions(borrowed, numbers, features.shape[0], check)
-    if not _arrays.addressable(features):
-        features = features.copy()
+        numbers = memory.boxes("batch_indices", batch_indices)
+    corners, images = memory.regions(borrowed, numbers, features.shape[0], check)
     T = corners.dtype.type
     scale = T(min(spatial_scale, LARGEST[T]))
     both = (scale, *options[0]), (scale, *options[1])
-    return Call(features, borrowed, corners, images, both, channel_axis, leave)
+    return Call(memory, features, borrowed, corners, images, both, channel_axis, leave)
 
 
-def same_library(name: str, array: Any, input: Any) -> None:
-    if _arrays.owner(name, array) is not _arrays.owner("input", input):
-        raise TypeError(
-            f"{name} must come from the library of input, got {type(array).__name__} for "
-            f"{type(input).__name__}"
-        )
-
-
-def _cpu_engine() -> Any:
-    """The CPU engine, imported by the first call that computes."""
-    global _engine
-    with first_use:
-        from ._cpu import engine
-
-        _engine = engine
-    return engine
-
-
-def _borrowed_boxes(input: Any, boxes: Any) -> Any:
-    """Boxes as NumPy arrays: of the input's library, of NumPy, or nested lists of numbers."""
-    if type(boxes) is np.ndarray and boxes.dtype.isnative and boxes.dtype.kind != "V":
-        return boxes  # nearly every small call
+def _borrowed_boxes(memory: Memory, input: Any, boxes: Any) -> Any:
+    """Boxes as arrays: of the input's library, of NumPy, or nested lists of numbers."""
     several = isinstance(boxes, (list, tuple))
     home = _arrays.owner("input", input)
     borrowed = []
@@ -243,8 +210,5 @@ def _borrowed_boxes(input: Any, boxes: Any) -> Any:
                 f"boxes must come from the library of input or NumPy, got {type(part).__name__} "
                 f"for {type(input).__name__}"
             )
-        part = _arrays.native(_arrays.host("boxes", part))
-        if part.dtype == _arrays.BFLOAT16:
-            part = _arrays.widened(part)
-        borrowed.append(part)
+        borrowed.append(memory.boxes("boxes", part))
     return borrowed if several else borrowed[0]

@@ -39,9 +39,9 @@ def pool(
             raise ValueError("batch_indices must be None for a list of boxes, got an array")
         boxes, batch_indices = _joined(boxes, input)
     else:
-        boxes = _tensor("boxes", boxes)
+        boxes = _tensor("boxes", boxes, input.device)
         if batch_indices is not None:
-            batch_indices = _tensor("batch_indices", batch_indices)
+            batch_indices = _tensor("batch_indices", batch_indices, input.device)
     # Naming the winners takes time, but finding them again in backward takes more.
     named = return_argmax or (
         reduce != "mean"
@@ -54,12 +54,12 @@ def pool(
     return result[0] if named and not return_argmax else result
 
 
-def _tensor(name: str, array: Any) -> Any:
-    """A tensor; NumPy's boxes are welcome, as they are at array level."""
+def _tensor(name: str, array: Any, device: torch.device) -> Any:
+    """A tensor; NumPy's boxes are welcome, as they are at array level, and copied to `device`."""
     if isinstance(array, torch.Tensor):
         return array
     if isinstance(array, np.ndarray):
-        return torch.tensor(array)
+        return torch.tensor(array, device=device)
     raise TypeError(f"{name} must be an array, got {type(array).__name__}")
 
 
@@ -77,12 +77,19 @@ def _joined(boxes: Sequence[Any], input: Any) -> tuple[Any, Any]:
                 part = np.asarray(part) if len(part) else np.empty((0, 4))
             except ValueError:
                 raise ValueError("boxes must be rows of four numbers, got a ragged list") from None
-        part = _tensor("boxes", part)
+        part = _tensor("boxes", part, input.device)
         if part.ndim != 2 or part.shape[1] != 4:
             raise ValueError(f"boxes[{i}] must have shape (L, 4), got {tuple(part.shape)}")
         if part.dtype == torch.bool or part.is_complex():
             dtype = str(part.dtype).removeprefix("torch.")
             raise TypeError(f"boxes[{i}] must be of a float or integer dtype, got {dtype}")
+        if part.device != input.device:
+            if part.device.type != "cpu":
+                raise TypeError(
+                    f"boxes[{i}] must be on the device of input, {input.device}, or in host "
+                    f"memory, got one on {part.device}"
+                )
+            part = part.to(input.device)
         parts.append(part)
     # The dtype of the geometry, in which an empty tensor has no say: integers are as float64.
     wide = any(

@@ -55,7 +55,8 @@ def roi_align(
     channel_axis : {1, -1}, default 1
         Where `input` and the result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default.  If False, they give zeros and have no gradient.
+        Raise on bad boxes.  If False, they give zeros and have no gradient.  Default: True for
+        feature maps in host memory.
 
     Returns
     -------
@@ -136,7 +137,8 @@ def roi_pool(
     channel_axis : {1, -1}, default 1
         Where `input` and the result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default.  If False, they give zeros and have no gradient.
+        Raise on bad boxes.  If False, they give zeros and have no gradient.  Default: True for
+        feature maps in host memory.
 
     Returns
     -------
@@ -219,7 +221,8 @@ def roi_warp(
     channel_axis : {1, -1}, default 1
         Where `input` and the result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default.  If False, they give zeros and have no gradient.
+        Raise on bad boxes.  If False, they give zeros and have no gradient.  Default: True for
+        feature maps in host memory.
 
     Returns
     -------
@@ -291,7 +294,8 @@ def prroi_pool(
     channel_axis : {1, -1}, default 1
         Where `input` and the result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default.  If False, they give zeros and have no gradient.
+        Raise on bad boxes.  If False, they give zeros and have no gradient.  Default: True for
+        feature maps in host memory.
 
     Returns
     -------

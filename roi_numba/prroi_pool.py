@@ -203,6 +203,7 @@ def prroi_pool_backward(
     channel_axis: int = 1,
     check_boxes: bool | None = None,
     needs: tuple[str, ...] = ("input", "boxes"),
+    deterministic: bool = True,
 ) -> tuple[Any, Any]:
     """Gradients of `prroi_pool` to the feature maps and to the boxes, both exact.
 
@@ -228,6 +229,9 @@ def prroi_pool_backward(
         have no part in either gradient.  Default: True for arrays in host memory.
     needs : tuple of {"input", "boxes"}, default ("input", "boxes")
         The gradients to compute; the others are None.
+    deterministic : bool, default True
+        On a CUDA device: add in a fixed order, so that every run gives the same bits.  If False,
+        in any order, which may be faster.  In host memory the order is always fixed.
 
     Returns
     -------
@@ -279,4 +283,5 @@ def prroi_pool_backward(
         channel_axis=channel_axis,
         check_boxes=check_boxes,
         needs=needs,
+        deterministic=deterministic,
     )

@@ -220,6 +220,7 @@ def roi_pool_backward(
     check_boxes: bool | None = None,
     needs: tuple[str, ...] = ("input", "boxes"),
     argmax: Array | None = None,
+    deterministic: bool = True,
 ) -> tuple[Any, Any]:
     """Gradients of `roi_pool` to the feature maps and, all zero, to the boxes.
 
@@ -251,6 +252,9 @@ def roi_pool_backward(
         The gradients to compute; the others are None.
     argmax : array of int64, shape of ``grad_output``, optional
         The winners as the forward returns them (max reductions only); found again if it is None.
+    deterministic : bool, default True
+        On a CUDA device: add in a fixed order, so that every run gives the same bits.  If False,
+        in any order, which may be faster.  In host memory the order is always fixed.
 
     Returns
     -------
@@ -304,4 +308,5 @@ def roi_pool_backward(
         check_boxes=check_boxes,
         needs=needs,
         argmax=argmax,
+        deterministic=deterministic,
     )

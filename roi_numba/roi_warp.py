@@ -241,6 +241,7 @@ def roi_warp_backward(
     check_boxes: bool | None = None,
     needs: tuple[str, ...] = ("input", "boxes"),
     argmax: Array | None = None,
+    deterministic: bool = True,
 ) -> tuple[Any, Any]:
     """Gradients of `roi_warp` to the feature maps and to the boxes.
 
@@ -272,6 +273,9 @@ def roi_warp_backward(
         The gradients to compute; the others are None.
     argmax : array of int64, shape of ``grad_output``, optional
         The winners as the forward returns them (max reductions only); found again if it is None.
+    deterministic : bool, default True
+        On a CUDA device: add in a fixed order, so that every run gives the same bits.  If False,
+        in any order, which may be faster.  In host memory the order is always fixed.
 
     Returns
     -------
@@ -328,4 +332,5 @@ def roi_warp_backward(
         check_boxes=check_boxes,
         needs=needs,
         argmax=argmax,
+        deterministic=deterministic,
     )

@@ -79,7 +79,7 @@ class RoIAlign(_Pooling):
     channel_axis : {1, -1}, default 1
         Where input and result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default; if False, they give zeros.
+        Raise on bad boxes; if False, they give zeros.  Default: True in host memory.
 
     Examples
     --------
@@ -134,7 +134,7 @@ class RoIPool(_Pooling):
     channel_axis : {1, -1}, default 1
         Where input and result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default; if False, they give zeros.
+        Raise on bad boxes; if False, they give zeros.  Default: True in host memory.
 
     Examples
     --------
@@ -185,7 +185,7 @@ class RoIWarp(_Pooling):
     channel_axis : {1, -1}, default 1
         Where input and result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default; if False, they give zeros.
+        Raise on bad boxes; if False, they give zeros.  Default: True in host memory.
 
     Examples
     --------
@@ -232,7 +232,7 @@ class PrRoIPool(_Pooling):
     channel_axis : {1, -1}, default 1
         Where input and result have their channels.
     check_boxes : bool, optional
-        Raise on bad boxes, the default; if False, they give zeros.
+        Raise on bad boxes; if False, they give zeros.  Default: True in host memory.
 
     Examples
     --------

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from arrays import BOXES, EVERY_OPERATOR, GUARD, MATRIX, SIZE, assert_same_bits, features, results
+from device_stand_in import without_cupy
 from operators import MAXIMA, MEANS, ids
 
 
@@ -156,13 +157,25 @@ def test_a_library_that_cannot_take_results(operator, other_library):
         operator.function(array, BOXES, SIZE)
 
 
-@pytest.mark.parametrize("argument", ["input", "boxes", "out"])
+@pytest.mark.parametrize("argument", ["boxes", "batch_indices", "out"])
 @EVERY_OPERATOR
-def test_device_arrays(operator, argument):
+def test_device_arrays_beside_those_of_the_host(operator, argument):
     call = {"input": Foreign(features()), "boxes": Foreign(BOXES)}
+    if argument == "batch_indices":
+        call["boxes"] = Foreign(BOXES[:, 1:].copy())
     call[argument] = OnDevice(np.zeros(1))
-    with pytest.raises(TypeError, match=rf"^{argument} must be in host memory.*cuda12.*cuda13"):
+    words = rf"^{argument} must be in host memory as input is, got a test_dlpack array on a device"
+    with pytest.raises(TypeError, match=words):
         operator.function(output_size=SIZE, **call)
+
+
+@EVERY_OPERATOR
+def test_device_arrays_without_cupy(operator, monkeypatch):
+    """What computes there is not installed, and the message says how to get it."""
+    without_cupy(monkeypatch)
+    words = r"^input must be in host memory, got a test_dlpack array on a device: .*cuda12.*cuda13"
+    with pytest.raises(ImportError, match=words):
+        operator.function(OnDevice(features()), Foreign(BOXES), SIZE)
 
 
 # ---- torch ---------------------------------------------------------------------------------

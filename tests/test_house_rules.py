@@ -19,7 +19,13 @@ from subprocesses import PACKAGE
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
-ENGINE = sorted((PACKAGE / "_cpu").rglob("*.py"))
+ENGINES = ("_cpu", "_cuda")
+ENGINE = sorted(
+    path
+    for engine in ENGINES
+    for path in (PACKAGE / engine).rglob("*.py")
+    if path != PACKAGE / "_cuda" / "arrays.py"  # which is to it what `_memory` is to the CPU's
+)
 PUBLIC = [getattr(roi_numba, name) for name in roi_numba.__all__]
 BINDINGS = {"torch", "jax"}  # of libraries that need not be there
 MODULES = {
@@ -108,16 +114,24 @@ def test_scalar_imports_the_standard_library_only():
 
 @pytest.mark.parametrize("path", ENGINE, ids=identify)
 def test_engines_know_neither_operators_nor_arrays(path):
-    """All they take is the flat memory of a NumPy array, and what is marked as scalar."""
-    ours = inside(everywhere(path), "roi_numba") - inside(everywhere(path), "roi_numba._cpu")
-    assert ours <= {"roi_numba._arrays.flat_memory", "roi_numba._scalar.SCALARS"}
+    """Nor each other: they take flat memory, what is marked as scalar, and a digest for caches."""
+    names = everywhere(path)
+    ours = inside(names, "roi_numba") - inside(names, f"roi_numba.{path.parent.name}")
+    assert ours <= {
+        "roi_numba._arrays.flat_memory",
+        "roi_numba._scalar.SCALARS",
+        "roi_numba._sources.source_digest",
+    }
 
 
-@pytest.mark.parametrize(("name", "module"), [("_op", "engine"), ("_derivatives", "gradients")])
-def test_the_engine_is_reached_only_when_it_is_called(name, module):
-    path = PACKAGE / f"{name}.py"
-    assert not inside(at_import(path), "roi_numba._cpu", "numba")
-    assert inside(everywhere(path), f"roi_numba._cpu.{module}")
+@pytest.mark.parametrize("module", ["_cpu.engine", "_cpu.gradients", "_cuda.arrays"])
+def test_an_engine_is_reached_only_when_it_is_called(module):
+    path = PACKAGE / "_memory.py"
+    assert not inside(at_import(path), "roi_numba._cpu", "roi_numba._cuda", "numba")
+    assert inside(everywhere(path), f"roi_numba.{module}")
+    for other in FILES:
+        if other.parent == PACKAGE and other != path:
+            assert not inside(everywhere(other), f"roi_numba.{module}")
 
 
 def binding(name):
@@ -128,12 +142,17 @@ def binding(name):
 
 @EVERY_FILE
 def test_nobody_imports_the_neighbours(path):
-    """CuPy and numba.cuda only in a CUDA engine or, late, in `_arrays`; a binding its library."""
+    """CuPy and numba.cuda only for CUDA; a binding its library.
+
+    In the engine each has one file that others of its kind could replace.
+    """
     name = name_in_package(path)
     neighbours = {"numba.cuda", "cupy", "torch", "jax", "tensorflow", "onnxruntime"}
     neighbours.discard(binding(name))
+    theirs = {"_cuda.compile": "numba.cuda", "_cuda.launch": "cupy", "_cuda.arrays": "cupy"}
+    neighbours.discard(theirs.get(name))
     assert not inside(at_import(path), *neighbours)
-    if name.split(".")[0] not in ("_cuda", "_arrays"):
+    if name.split(".")[0] != "_cuda":
         assert not inside(everywhere(path), *neighbours)
     ours = {other.removeprefix("roi_numba.") for other in inside(everywhere(path), "roi_numba")}
     bound = {binding(other.partition(".")[0]) for other in ours} - {None}
@@ -357,6 +376,7 @@ def test_gradients_have_the_signature_of_their_forward(name):
     assert rest[: len(shared)] == shared
     tail = rest[len(shared) :]
     own = {"needs": ("input", "boxes")} | ({"argmax": None} if "return_argmax" in forward else {})
+    own |= {"deterministic": True}
     assert [(each.name, each.default) for each in tail] == list(own.items())
     assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in tail)
 

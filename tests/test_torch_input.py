@@ -5,6 +5,7 @@ import pytest
 
 import roi_numba
 from arrays import SIZE
+from device_stand_in import without_cupy
 from operators import REDUCTIONS, ids
 
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
@@ -88,16 +89,24 @@ def test_only_tensors():
         roi_torch.roi_align(torch.from_numpy(features()).to_sparse(), boxes, SIZE)
 
 
-def test_devices():
-    """What lies on a GPU is refused in words."""
+def test_devices(monkeypatch):
+    """What lies on a GPU is refused in words where nothing can compute there."""
+    without_cupy(monkeypatch)
 
     class OnDevice(torch.Tensor):
         def __dlpack_device__(self):
             return (2, 0)
 
     input = torch.from_numpy(features()).as_subclass(OnDevice)
-    with pytest.raises(TypeError, match=r"the CUDA engine, .*, is not part of this version"):
+    with pytest.raises(ImportError, match=r"CUDA arrays need CuPy.*roi_numba\[cuda12\]"):
         roi_numba.roi_align(input, torch.from_numpy(BOXES.copy()), SIZE)
+
+
+def test_boxes_of_an_image_on_another_device():
+    boxes = [torch.from_numpy(BOXES[:2, 1:].copy()), torch.zeros(1, 4, device="meta")]
+    words = r"boxes\[1\] must be on the device of input, cpu, or in host memory, got one on meta"
+    with pytest.raises(TypeError, match=words):
+        roi_torch.roi_align(torch.from_numpy(features()), boxes, SIZE)
 
 
 def test_bad_boxes_unchecked():

@@ -1,0 +1,1 @@
+"""The CUDA engine: kernels compiled by numba-cuda, launched by CuPy."""

@@ -1,0 +1,165 @@
+"""The CUDA engine: tables from the operator's rule, then one kernel for means, another for maxima.
+
+Everything is enqueued on CuPy's current stream; nothing waits for it.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .contract import contract_of
+from .formats import accumulator
+from .launch import launch, scratch
+from .layout import flat, offsets
+from .maximum import maximum_of
+from .rules import DeviceRule, own_options, rule_on_device
+from .tables import bands_of
+
+ROUND_ENTRIES = 2**24
+"""Table entries after which the remaining boxes wait for the next round: 128 MiB."""
+
+MOST_BLOCKS = 65535
+"""Along y of a grid."""
+
+
+class Corners(NamedTuple):
+    """Boxes as kernels take them: corners and image numbers, wherever they lie."""
+
+    arguments: tuple[Any, ...]
+    geometry: str
+    numbers: str
+
+
+def boxes_of(corners: Any, images: Any) -> Corners:
+    """Describe corners (K, 4) and images (K,) of any strides."""
+    row, column = corners.strides
+    size = corners.itemsize
+    arguments = (
+        corners, row // size, column // size, images, images.strides[0] // images.itemsize
+    )  # fmt: skip
+    return Corners(arguments, corners.dtype.name, images.dtype.name)
+
+
+class Bands(NamedTuple):
+    """A table of some boxes; see `tables`."""
+
+    begin: Any
+    end: Any
+    index: Any
+    weight: Any
+    image: Any
+    windows: Any
+    capacity: tuple[int, int]
+
+
+def tabulate(
+    rule: DeviceRule,
+    what: str,
+    options: Any,
+    boxes: Corners,
+    images: int,
+    start: int,
+    count: int,
+    bins: tuple[int, int],
+    sizes: tuple[int, int],
+    weights: str,
+    motion: Any = None,
+) -> Bands:
+    """Fill a table for `count` boxes from number `start`.
+
+    ``motion``: the axis that moves and how the corners do, (K, 4) in the dtype of the corners.
+    """
+    capacity = sizes[0] + 2 * bins[0], sizes[1] + 2 * bins[1]
+    both, room = bins[0] + bins[1], capacity[0] + capacity[1]
+    table = Bands(
+        scratch((count, both), np.int32),
+        scratch((count, both), np.int32),
+        scratch((count, room), np.int32),
+        scratch((count, room), weights),
+        scratch((count,), np.int32),
+        scratch((count, 4), np.int32),
+        capacity,
+    )
+    moved, velocity = motion or (-1, boxes.arguments[0])
+    kernel = bands_of(rule, boxes.geometry, boxes.numbers, weights, what)
+    arguments = (
+        *boxes.arguments, velocity, velocity.strides[0] // velocity.itemsize, moved,
+        options[0][0], *own_options(options), *bins, *sizes, images, start, *capacity,
+        table.begin, table.end, table.index, table.weight, table.image, table.windows,
+    )  # fmt: skip
+    launch(kernel, (count,), arguments)
+    return table
+
+
+def rounds(boxes: int, per_box: int) -> Iterator[tuple[int, int]]:
+    """Parts of the boxes, (first, how many), whose tables are of bounded size."""
+    most = max(ROUND_ENTRIES // per_box, 1)
+    for start in range(0, boxes, most):
+        yield start, min(most, boxes - start)
+
+
+def shares(channels: int, units: int) -> tuple[int, int]:
+    """How many channels a block takes, and the number of blocks for all.
+
+    ``units``: what a block does with every channel.  Enough for its threads, and no more blocks
+    than a grid has along y.
+    """
+    share = max(32, 1024 // units, -(-channels // MOST_BLOCKS))
+    return share, -(-channels // share)
+
+
+def apart(reduce: str) -> int:
+    """How many candidates an entry is."""
+    return 2 if reduce == "max_corner" else 1
+
+
+def pool(
+    rule: Any,
+    reduce: str,
+    options: Any,
+    features: Any,
+    corners: Any,
+    images: Any,
+    output: Any,
+    argmax: Any,
+    channel_axis: int,
+    motion: Any = None,
+) -> None:
+    """Pool `features` over the boxes `corners` (K, 4) of `images` (K,) into `output`.
+
+    A box whose number is no image's, or whose corners are not finite, gives zeros.  With a `motion`
+    it is the rate of change of a mean that is pooled (`tables.bands_of`).
+    """
+    source, target = flat(features, channel_axis), flat(output, channel_axis)
+    boxes = boxes_of(corners, images)
+    bins, sizes = (target.rows, target.columns), (source.rows, source.columns)
+    on_device = rule_on_device(rule, len(options[0]) - 1)
+    share, blocks = shares(source.channels, bins[0] * bins[1])
+    if reduce == "mean":
+        contract = contract_of(source.stored, target.stored, offsets(source, target))
+        weights = accumulator(source.stored).__name__
+        per_box = sum(sizes) + 2 * sum(bins)
+        for start, count in rounds(len(corners), per_box):
+            table = tabulate(
+                on_device, "weights" if motion is None else "rates", options, boxes, len(features),
+                start, count, bins, sizes, weights, motion,
+            )  # fmt: skip
+            arguments = (
+                source.array, *source.layout, source.channels,
+                table.begin, table.end, table.index, table.weight, table.image, *bins,
+                target.array, start, *target.layout, share, source.inner,
+            )  # fmt: skip
+            launch(contract, (count, blocks), arguments)
+        return
+    names = target if argmax is None else flat(argmax, channel_axis)
+    kernel = maximum_of(
+        on_device, boxes.geometry, boxes.numbers, source.stored, target.stored,
+        offsets(source, target, names), argmax is not None,
+    )  # fmt: skip
+    arguments = (
+        source.array, *source.layout, source.channels, len(features), *sizes, *boxes.arguments,
+        options[0][0], *own_options(options), apart(reduce), *bins,
+        target.array, *target.layout, names.array, *names.layout, share, source.inner,
+    )  # fmt: skip
+    launch(kernel, (len(corners), blocks), arguments)

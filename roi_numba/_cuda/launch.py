@@ -1,0 +1,85 @@
+"""Memory on the device and kernels that run there, on CuPy's current device and stream.
+
+In the simulator NumPy takes CuPy's place.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from .compile import MISSING, SIMULATED, Kernel
+
+__all__ = ["empty", "launch", "scratch", "zeros"]
+
+if SIMULATED:
+    from .simulator import empty, simulate
+
+    zeros: Any = np.zeros
+else:
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError(MISSING) from error
+    empty, zeros = cupy.empty, cupy.zeros
+
+_functions: dict[tuple[Kernel, int], Any] = {}
+"""Kernels as they are loaded on devices."""
+
+_loading = threading.Lock()
+
+
+def launch(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    """Start a kernel; without a block there is nothing to start.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        What to run.
+    grid : tuple of int
+        The number of blocks along x, or x, y and z: up to 2**31 - 1 along x and 65535 along the
+        others, to which the caller sees.
+    arguments : tuple
+        For a pointer an array, whose element [0, …, 0] it points to; for an integer an int; for a
+        float a NumPy number of exactly that type.  Nothing is converted and nothing is checked,
+        except in the simulator.
+    """
+    if 0 in grid:
+        return
+    if SIMULATED:
+        simulate(kernel, grid, arguments)
+        return
+    number = cupy.cuda.runtime.getDevice()
+    function = _functions.get((kernel, number))
+    if function is None:
+        function = _loaded(kernel, number)
+    function(grid, kernel.block, arguments)
+
+
+def _loaded(kernel: Kernel, number: int) -> Any:
+    """The kernel on the current device, whose number is given."""
+    with _loading:  # a module that is loaded twice is unloaded once, while its kernel may run
+        function = _functions.get((kernel, number))
+        if function is None:
+            digits = cupy.cuda.Device(number).compute_capability
+            module = cupy.cuda.function.Module()
+            module.load(kernel.cubin((int(digits[:-1]), int(digits[-1]))))
+            function = _functions[kernel, number] = module.get_function(kernel.name)
+        return function
+
+
+_captured: list[Any] = []
+"""What CUDA graphs write to at every replay: nobody tells when they are gone."""
+
+
+def scratch(shape: Any, dtype: Any) -> Any:
+    """An array for the length of a call, or of the process if the call becomes part of a graph."""
+    array = empty(shape, dtype)
+    if not SIMULATED:
+        stream = cupy.cuda.get_current_stream()
+        # The default streams, 0 and 1, cannot be captured, and to ask them fails while another is.
+        if stream.ptr > 1 and stream.is_capturing():
+            _captured.append(array)
+    return array

@@ -1,0 +1,103 @@
+"""Kernels run as plain Python on NumPy arrays: slow, and strict about what no GPU looks at."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._arrays import flat_memory
+from .compile import Kernel, cuda
+
+
+def check(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    """Raise TypeError unless a launch would put into the registers what the kernel expects there.
+
+    CuPy sends the address of an array whatever its dtype, a NumPy number in its own bytes, an int
+    as 8 bytes, of which a kernel may read the lower 4, and a float as a float64.
+    """
+    if len(grid) not in (1, 2, 3) or not all(type(blocks) is int for blocks in grid):
+        raise TypeError(f"{kernel}: the grid must be one to three ints, got {grid!r}")
+    most = (2**31 - 1, 65535, 65535)
+    if not all(0 <= blocks <= limit for blocks, limit in zip(grid, most, strict=False)):
+        raise TypeError(f"{kernel}: a grid cannot be {grid}")
+    if len(arguments) != len(kernel.parameters):
+        count = len(kernel.parameters)
+        raise TypeError(f"{kernel}: {count} arguments are expected, got {len(arguments)}")
+    for number, (parameter, value) in enumerate(zip(kernel.parameters, arguments, strict=True)):
+        if not _fits(parameter, value):
+            got = f"{type(value).__name__} {getattr(value, 'dtype', value)}"
+            raise TypeError(f"{kernel}: argument {number} must be {parameter}, got {got}")
+
+
+def _fits(parameter: str, value: Any) -> bool:
+    name = parameter.removesuffix("*")
+    if name != parameter:
+        if not hasattr(value, "__dlpack__") or not value.dtype.isnative:
+            return False
+        dtype = value.dtype
+        held = dtype.names[0] if dtype.names else dtype.name  # a record if NumPy knows no such
+        return held == name or (name == "bfloat16" and held == "uint16")
+    if type(value) is int and "int" in name:
+        limits = np.iinfo(name)
+        return bool(limits.min <= value <= limits.max)
+    return type(value) is np.dtype(name).type
+
+
+def empty(shape: Any, dtype: Any) -> NDArray[Any]:
+    """An array of values that show where they are used: huge numbers, or not even numbers."""
+    array = np.empty(shape, dtype)
+    return np.full(array.nbytes, 0x7F, np.uint8).view(array.dtype).reshape(array.shape)
+
+
+class Memory:
+    """An array as a kernel sees it: a pointer to its element [0, …, 0].
+
+    Index i is i elements of memory further, or back if it is negative.  Only between the array's
+    first and last element is there anything: elsewhere is an IndexError.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        if array.dtype.kind == "V":  # bfloat16
+            array = array.view(np.uint16)
+        self._flat, self._origin = array.reshape(-1)[:0], 0
+        if array.size:
+            axes = (None,) * (4 - array.ndim)
+            flat, self._origin, _ = flat_memory(array[axes])
+            self._flat = flat.view(array.dtype)
+            self._flat.flags.writeable = array.flags.writeable
+        self._array = array  # or its memory might go
+
+    def _place(self, index: Any) -> int:
+        place = self._origin + operator.index(index)
+        if not 0 <= place < len(self._flat):
+            last = len(self._flat) - 1 - self._origin
+            raise IndexError(f"{index} is not in memory from {-self._origin} to {last}")
+        return place
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._flat[self._place(index)]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._flat[self._place(index)] = value
+
+
+_one_launch = threading.Lock()
+"""The simulator knows of one kernel at a time.  Its threads are Python's and need no lock."""
+
+
+def simulate(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    """Check and run a kernel."""
+    check(kernel, grid, arguments)
+
+    def quietly(*values: Any) -> None:
+        with np.errstate(all="ignore"):  # a GPU divides by zero and overflows without a word
+            body(*values)
+
+    seen = [Memory(value) if isinstance(value, np.ndarray) else value for value in arguments]
+    with _one_launch:
+        body = cuda.jit(device=True)(kernel.body)
+        cuda.jit(quietly)[grid, kernel.block](*seen)

@@ -1,0 +1,210 @@
+"""The CUDA engine in numba-cuda's simulator, against the reference; run in processes of its own.
+
+The simulator has to be chosen before Numba is imported: NUMBA_ENABLE_CUDASIM=1, and
+NUMBA_DISABLE_JIT=1 because compiled code cannot take the simulator's arrays.
+"""
+
+import itertools
+import os
+
+import ml_dtypes
+import numpy as np
+
+from operators import OPERATORS
+from roi_numba._cuda import engine, gradients
+from strategies import Call
+from test_forward import accumulator, assert_close, tolerance
+
+SCALE = 0.75
+
+LAYOUTS = {
+    "channels first": lambda array: array,
+    "channels last": lambda array: np.moveaxis(np.moveaxis(array, 1, -1).copy(), -1, 1),
+    "backwards": lambda array: array[::-1, ::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1, ::-1],
+    "broadcast": lambda array: np.broadcast_to(array[:, :1], array.shape),
+}
+
+# On the map, over every edge, off it, smaller than a pixel, reversed, without an area, huge, and
+# some that are no boxes on any image.
+ROWS = [
+    (0, 0.7, 1.1, 5.3, 4.2),
+    (1, -3, -2.5, 9.9, 8),
+    (1, 2, 2, 2.4, 2.1),
+    (0, 5, 4, 1, 1),
+    (1, 3, 3, 3, 3),
+    (0, 20, 20, 30, 30),
+    (0, -1e7, -4000, 2e7, 4003),
+    (1, -3e38, 2, 3e38, 1e30),
+    (0, np.nan, 1, 4, 4),
+    (0, 1, 1, np.inf, 4),
+    (2, 1, 1, 4, 4),
+    (-1, 1, 1, 4, 4),
+    (0.5, 1, 1, 4, 4),
+    (np.nan, 1, 1, 4, 4),
+    (1e30, 1, 1, 4, 4),
+]
+
+
+def features(rng, dtype, layout="channels first"):
+    return LAYOUTS[layout](rng.normal(size=(2, 3, 4, 5)).astype(dtype))
+
+
+def described(operator, call, options):
+    """What the engine is told of a call: options of both axes, corners, and image numbers."""
+    own = {name: value for name, value in options.items() if name in operator.options}
+    T = np.float64 if call.boxes.dtype == np.float64 else np.float32
+    both = tuple((T(call.spatial_scale), *each) for each in operator.rule.options(**own))
+    return operator.rule, options.get("reduce", "mean"), both, call.boxes[:, 1:], call.boxes[:, 0]
+
+
+def pool(operator, call, options, named=False, axis=1):
+    """Pooled values, and the winners if they are to be named."""
+    rule, reduce, both, corners, images = described(operator, call, options)
+    size = (call.output_size,) * 2 if np.ndim(call.output_size) == 0 else call.output_size
+    shape = len(call.boxes), call.input.shape[1], *size
+    output = np.full(shape, 99, call.input.dtype)
+    argmax = np.full(shape, 99) if named else None
+    if axis == -1:
+        output = np.moveaxis(np.ascontiguousarray(np.moveaxis(output, 1, -1)), -1, 1)
+    arrays = [np.moveaxis(a, 1, axis) if a is not None else None for a in (output, argmax)]
+    source = np.moveaxis(call.input, 1, axis)
+    engine.pool(rule, reduce, both, source, corners, images, *arrays, axis)
+    return (output, argmax) if named else output
+
+
+def assert_near(added, expected):
+    """By atomics or in order, it is the same up to rounding."""
+    eps = float(ml_dtypes.finfo(expected.dtype).eps)
+    added, expected = added.astype(np.float64), expected.astype(np.float64)
+    np.testing.assert_allclose(added, expected, rtol=0, atol=20 * eps * np.abs(expected).max())
+
+
+def pull(operator, call, options, gradient, argmax=None):
+    """The gradients to the map and to the corners."""
+    rule, reduce, both, corners, images = described(operator, call, options)
+    if reduce == "mean":
+        arguments = rule, both, gradient, corners, images, call.input.shape, 1
+        to_map = gradients.to_map_of_mean(*arguments)
+        added = gradients.to_map_of_mean(*arguments, deterministic=False)
+        assert_near(added, to_map)
+        if rule.slope is None:
+            return to_map, np.zeros(corners.shape)
+        arguments = rule, both, gradient, call.input, corners, images, 1
+        return to_map, gradients.to_boxes_of_mean(*arguments)
+    arguments = rule, reduce, both, call.input, argmax, corners, images, 1
+    to_map = gradients.at_winners(*arguments, grad=gradient)
+    assert_near(gradients.at_winners(*arguments, grad=gradient, deterministic=False), to_map)
+    if rule.slope is None:
+        return to_map, np.zeros(corners.shape)
+    return to_map, gradients.at_winners(*arguments, grad=gradient, boxes=True)
+
+
+def winners(operator, call, options):
+    """What the forward named: of near ties it chooses."""
+    if options.get("reduce", "mean") == "mean":
+        return {}
+    return {"argmax": pool(operator, call, options, named=True)[1]}
+
+
+def of_operator(name):
+    """(operator, options with the reduction): every combination, or in haste every third."""
+    operator = next(operator for operator in OPERATORS if operator.name == name)
+    every = list(itertools.product(operator.reductions, operator.all_options()))
+    step = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "full" or len(every) < 9 else 3
+    for reduction, options in every[::step]:
+        yield operator, operator.reductions[reduction] | options
+
+
+def forward(name):
+    """Every option, dtype of map and boxes, layout and place of the channels."""
+    rng = np.random.default_rng(0)
+    dtypes = itertools.cycle([np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+    sizes, axes = itertools.cycle([2, (3, 1), (1, 4)]), itertools.cycle([1, -1])
+    layouts = itertools.cycle([*LAYOUTS, "channels first"])
+    for operator, options in of_operator(name):
+        for geometry in (np.float32, np.float64):
+            dtype = next(dtypes)
+            maps = features(rng, dtype, next(layouts))
+            with np.errstate(over="ignore"):
+                boxes = np.array(ROWS).astype(geometry)
+            call = Call(maps, boxes, next(sizes), SCALE)
+            expected = operator.reference(*call, **options)
+            axis = next(axes)
+            assert_close(
+                pool(operator, call, options, axis=axis), expected, tolerance(call, expected)
+            )
+            if options.get("reduce", "mean") == "mean":
+                continue
+            output, argmax = pool(operator, call, options, named=True, axis=axis)
+            assert_close(output, expected, tolerance(call, expected))
+            named = expected
+            if name == "roi_pool":
+                np.testing.assert_array_equal(
+                    argmax, operator.reference(*call, return_argmax=True, **options)[1]
+                )
+            else:
+                named = operator.reference(*call, at=argmax, **options)
+            assert_close(output, named, tolerance(call, named))
+
+
+def backward(name):
+    """Both gradients, for every option."""
+    rng = np.random.default_rng(1)
+    dtypes = itertools.cycle([np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.float32])
+    for operator, options in of_operator(name):
+        dtype = next(dtypes)
+        call = Call(features(rng, dtype), np.array(ROWS, np.float64), (2, 3), SCALE)
+        gradient = rng.normal(size=(len(ROWS), 3, 2, 3)).astype(dtype)
+        named = winners(operator, call, options)
+        to_map, to_corners = pull(operator, call, options, gradient, **named)
+        expected = operator.reference_backward(
+            gradient.astype(np.float64), call.input, call.boxes, SCALE, **options, **named
+        )
+        eps = np.finfo(accumulator(call.input.dtype)).eps
+        eps = max(eps, float(ml_dtypes.finfo(to_map.dtype).eps))
+        limit = 50 * eps * np.abs(expected[0]).max()
+        np.testing.assert_allclose(to_map.astype(np.float64), expected[0], rtol=0, atol=limit)
+        eps = np.finfo(to_corners.dtype).eps
+        limit = 500 * eps * max(np.abs(expected[1]).max(), 1)
+        np.testing.assert_allclose(to_corners, expected[1][:, 1:], rtol=0, atol=limit)
+
+
+def rates(name):
+    """Along a motion: the change of the result, and that of the gradient to the map."""
+    rng = np.random.default_rng(2)
+    for operator, options in of_operator(name):
+        rule, reduce, both, corners, images = described(
+            operator,
+            call := Call(features(rng, np.float64), np.array(ROWS), (2, 3), SCALE),
+            options,
+        )
+        if rule.slope is None:
+            continue
+        gradient = rng.normal(size=(len(ROWS), 3, 2, 3))
+        motion = rng.normal(size=corners.shape)
+        named = winners(operator, call, options)
+        _, to_corners = pull(operator, call, options, gradient, **named)
+        if reduce == "mean":
+            parts = np.zeros((2, *gradient.shape))
+            back = 0
+            for axis in range(2):
+                engine.pool(
+                    rule, reduce, both, call.input, corners, images, parts[axis], None, 1,
+                    (axis, motion),
+                )  # fmt: skip
+                back = back + gradients.to_map_of_mean(
+                    rule, both, gradient, corners, images, call.input.shape, 1, (axis, motion)
+                )
+            rate = parts.sum(0)
+        else:
+            arguments = rule, reduce, both, call.input, named["argmax"], corners, images, 1
+            rate = np.zeros(gradient.shape)
+            gradients.at_winners(*arguments, pooled=rate, motion=motion)
+            back = gradients.at_winners(*arguments, grad=gradient, motion=motion)
+            values = np.zeros(gradient.shape)
+            gradients.at_winners(*arguments, pooled=values)
+            np.testing.assert_allclose(values, pool(operator, call, options), rtol=0, atol=1e-14)
+        change = (rate * gradient).sum()
+        limit = 1e-12 * (np.abs(gradient).sum() * np.abs(motion).max() * np.abs(call.input).max())
+        assert abs(change - (to_corners * motion).sum()) <= limit
+        assert abs(change - (back * call.input).sum()) <= limit

@@ -1,0 +1,56 @@
+"""What every kernel of the CUDA engine is compiled to, read from its machine code.
+
+For compute capability 9.0, or those in ``ROI_NUMBA_CUDA_ARCHS=sm_75,sm_80,sm_90,sm_100``.
+"""
+
+import os
+import re
+
+import pytest
+
+import sass
+from operators import ids
+
+cuda_kernels = pytest.importorskip(
+    "cuda_kernels",
+    reason="numba-cuda and CuPy are not installed: extra cuda12 or cuda13",
+    exc_type=ImportError,
+)
+
+KERNELS = list(cuda_kernels.every_kernel())
+
+ARCHITECTURES = [
+    (int(digits[:-1]), int(digits[-1]))
+    for digits in os.environ.get("ROI_NUMBA_CUDA_ARCHS", "sm_90").replace("sm_", "").split(",")
+]
+
+MOST_REGISTERS = {"float32": 128, "float64": 144}
+"""Of a thread, by what is computed in it: with 128, four blocks of 128 threads are on a
+multiprocessor at a time, else three."""
+
+
+def test_kernels_differ_in_what_names_them():
+    """In the cache name and parameters stand for what is compiled."""
+    names = [(each.name, each.parameters, each.threads, each.contract) for each in KERNELS]
+    assert len(set(names)) == len(names)
+    for kernel in KERNELS:
+        assert re.fullmatch(r"[a-zA-Z]\w*", kernel.name)
+
+
+@pytest.mark.skipif(
+    not sass.there(), reason="nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm are not installed"
+)
+@pytest.mark.parametrize("cc", ARCHITECTURES, ids=lambda cc: f"sm_{cc[0]}{cc[1]}")
+@pytest.mark.parametrize("kernel", KERNELS, ids=ids)
+def test_machine_code(kernel, cc):
+    """No float64 where there is none in the parameters, nothing in local memory, few registers."""
+    cubin = kernel.cubin(cc)
+    counted, usage = sass.instructions(cubin), sass.usage(cubin)
+    double = any("float64" in parameter for parameter in kernel.parameters)
+    if not double:
+        assert not sass.float64(counted)
+    assert not sass.local(counted)
+    assert usage.local == 0
+    assert usage.registers <= MOST_REGISTERS["float64" if double else "float32"]
+    if kernel.contract:  # not in geometry: rules divide a map among bins in 64 bits
+        assert not sass.divisions_of_64_bits(cubin)

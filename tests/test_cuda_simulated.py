@@ -1,0 +1,16 @@
+"""The CUDA engine's kernels as plain Python, in numba-cuda's simulator, against the reference."""
+
+import pytest
+
+from operators import OPERATORS, ids
+from subprocesses import run
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: extra cuda13")
+
+SIMULATOR = {"NUMBA_ENABLE_CUDASIM": 1, "NUMBA_DISABLE_JIT": 1}
+
+
+@pytest.mark.parametrize("what", ["forward", "backward", "rates"])
+@pytest.mark.parametrize("operator", OPERATORS, ids=ids)
+def test_simulated(operator, what):
+    run(f"import simulated; simulated.{what}({operator.name!r})", timeout=600, **SIMULATOR)
