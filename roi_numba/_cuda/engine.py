@@ -11,7 +11,7 @@ import numpy as np
 from .contract import contract_of
 from .formats import accumulator
 from .launch import launch, scratch
-from .layout import flat, offsets
+from .layout import flat, offsets, stored
 from .maximum import maximum_of
 from .rules import DeviceRule, own_options, rule_on_device
 from .tables import bands_of
@@ -38,7 +38,7 @@ def boxes_of(corners: Any, images: Any) -> Corners:
     arguments = (
         corners, row // size, column // size, images, images.strides[0] // images.itemsize
     )  # fmt: skip
-    return Corners(arguments, corners.dtype.name, images.dtype.name)
+    return Corners(arguments, stored(corners.dtype), stored(images.dtype))
 
 
 class Bands(NamedTuple):
@@ -85,8 +85,8 @@ def tabulate(
     kernel = bands_of(rule, boxes.geometry, boxes.numbers, weights, what)
     arguments = (
         *boxes.arguments, velocity, velocity.strides[0] // velocity.itemsize, moved,
-        options[0][0], *own_options(options), *bins, *sizes, images, start, *capacity,
-        table.begin, table.end, table.index, table.weight, table.image, table.windows,
+        options[0][0], *own_options(options[0][1:], options[1][1:]), *bins, *sizes, images, start,
+        *capacity, table.begin, table.end, table.index, table.weight, table.image, table.windows,
     )  # fmt: skip
     launch(kernel, (count,), arguments)
     return table
@@ -159,7 +159,7 @@ def pool(
     )  # fmt: skip
     arguments = (
         source.array, *source.layout, source.channels, len(features), *sizes, *boxes.arguments,
-        options[0][0], *own_options(options), apart(reduce), *bins,
+        options[0][0], *own_options(options[0][1:], options[1][1:]), apart(reduce), *bins,
         target.array, *target.layout, names.array, *names.layout, share, source.inner,
     )  # fmt: skip
     launch(kernel, (len(corners), blocks), arguments)

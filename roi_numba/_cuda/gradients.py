@@ -19,7 +19,7 @@ from .engine import (
 from .formats import accumulator
 from .gather import gather_of
 from .launch import empty, launch, scratch, zeros
-from .layout import LONGEST, Flat, flat, offsets
+from .layout import LONGEST, Flat, flat, offsets, stored
 from .project import project_of
 from .rules import DeviceRule, own_options, rule_on_device
 from .scatter import scatter_of, spread_of
@@ -79,7 +79,7 @@ def turn(
         table.begin, table.end, table.index, table.weight, table.windows, *bins, *sizes,
         *table.capacity, lines.begin, lines.end, lines.bin, lines.weight,
     )  # fmt: skip
-    launch(turned_of(weights.name), (count,), arguments)
+    launch(turned_of(stored(weights)), (count,), arguments)
     blocks = -(-tiles[0] // THREADS)
     reach = table.image, table.windows, count, *tiles, lines.count, lines.touched
     launch(touching(), (blocks,), reach)
@@ -249,7 +249,7 @@ def at_winners(
     bins, sizes = (names.rows, names.columns), (source.rows, source.columns)
     counted(source.channels, bins)
     given = boxes_of(corners, images)
-    own = own_options(options)
+    own = own_options(options[0][1:], options[1][1:])
     weights = accumulator(source.stored).__name__
     on_device = rule_on_device(rule, len(options[0]) - 1)
     velocity, moving = (corners, False) if motion is None else (motion, True)

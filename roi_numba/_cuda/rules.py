@@ -37,12 +37,11 @@ def rule_on_device(rule: Any, own: int) -> DeviceRule:
     return DeviceRule(rule, own)
 
 
-def own_options(options: Any) -> tuple[int, int, int, int]:
-    """The operators' own options of the y and the x axis, as kernels take them."""
-    numbers = []
-    for _, *own in options:
-        numbers += [int(value) for value in own] + [0] * (2 - len(own))
-    first, second, third, fourth = numbers
+@cache
+def own_options(y: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[int, int, int, int]:
+    """The operator's own options of the y and the x axis, as kernels take them."""
+    first, second = (*map(int, y), 0)[:2]
+    third, fourth = (*map(int, x), 0)[:2]
     return first, second, third, fourth
 
 
