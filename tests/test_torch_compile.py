@@ -16,6 +16,9 @@ from test_torch_autograd import EVERY_CASE  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 
+# Dynamo of torch 2.6 traces nothing of torch.func, and says so in words of its own; 2.13 does.
+OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13)
+
 
 @pytest.fixture(autouse=True)
 def _forget():
@@ -140,6 +143,7 @@ def test_compiled_errors():
         function(features()[..., 0], boxes)
 
 
+@pytest.mark.skipif(OLD, reason="this torch cannot compile torch.vmap")
 def test_compiled_vmap():
     maps = torch.stack([features(), features() / 2])
 
@@ -182,7 +186,7 @@ def gradient_of_each(input):
 )
 def test_what_torch_cannot_compile(function, said):
     """Refused where it has to be in one graph, else it is eager: never without its derivative."""
-    with pytest.raises(torch._dynamo.exc.Unsupported, match=said):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=None if OLD else said):
         compiled(function)(features())
     torch._dynamo.reset()
     assert_equal(compiled(function, fullgraph=False)(features()), function(features()))
