@@ -1,5 +1,6 @@
 """Every kernel of the CUDA engine, for every format it is compiled for."""
 
+import os
 from itertools import product
 
 from operators import OPERATORS
@@ -21,8 +22,17 @@ def pooled(stored):
     return stored if stored in FLOATS else "float32"
 
 
+BOXES = [("float32", "float32"), ("float64", "float64"), ("float32", "int64"), ("float64", "int64")]
+"""Formats of corners and of image numbers."""
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "full"
+
+
 def every_kernel():
-    """All kernels whose parameters are 32-bit offsets, and one of each kind with 64-bit ones."""
+    """Every kernel for every format of each of its arrays, and if thorough in every combination.
+
+    Offsets are of 32 bits; those of means of 64 too.
+    """
     for weights in GEOMETRIES:
         yield turned.turned_of(weights)
     yield turned.touching()
@@ -35,27 +45,33 @@ def every_kernel():
                 for target in sorted({stored, sums}):
                     yield scatter.scatter_of(stored, target, offsets)
                 yield scatter.spread_of(stored, sums, offsets)
-    for (rule, reductions), geometry in product(rules(), GEOMETRIES):
-        for numbers in (geometry, "int64"):
-            for weights in GEOMETRIES:
-                for what in ("weights", "rates", "reach"):
-                    if what == "weights" or rule.slope is not None:
-                        yield tables.bands_of(rule, geometry, numbers, weights, what)
-            if reductions == ["mean"]:
-                continue
-            for stored in FLOATS:
-                sums = accumulator(stored).__name__
-                kind = rule, geometry, numbers, stored
-                for named in (False, True):
-                    yield maximum.maximum_of(*kind, stored, "int32", named)
-                for moving in {False, rule.slope is not None}:
-                    yield winners.values_of(*kind, stored, "int32", moving, False)
-                    to_map = rule, geometry, numbers, sums, stored, "int32"
-                    yield winners.values_of(*to_map, moving, True)
-                if rule.slope is not None:
-                    yield winners.boxes_of(*kind, stored, sums, "int32")
+    for (rule, reductions), boxes in product(rules(), BOXES):
+        for weights in GEOMETRIES if THOROUGH else boxes[:1]:
+            for what in ("weights", "rates", "reach"):
+                if what == "weights" or rule.slope is not None:
+                    yield tables.bands_of(rule, *boxes, weights, what)
         if reductions != ["mean"]:
-            for stored in FLOATS:
-                sums = accumulator(stored).__name__
-                for moving in {False, rule.slope is not None}:
-                    yield gather.gather_of(rule, geometry, stored, sums, "int32", moving)
+            for stored in FLOATS if THOROUGH or boxes == BOXES[0] else ("float32",):
+                yield from of_maxima(rule, *boxes, stored)
+    for rule, reductions in rules():
+        if reductions != ["mean"]:
+            for stored in INTEGERS if THOROUGH else ("uint8",):
+                kind = rule, *BOXES[0], stored, "float32", "int32"
+                yield maximum.maximum_of(*kind, False)
+                yield maximum.maximum_of(*kind, True)
+
+
+def of_maxima(rule, geometry, numbers, stored):
+    """The kernels of a rule for maxima, and for their winners."""
+    sums = accumulator(stored).__name__
+    kind = rule, geometry, numbers, stored
+    for named in (False, True):
+        yield maximum.maximum_of(*kind, stored, "int32", named)
+    for moving in (False, True)[: 1 if rule.slope is None else 2]:
+        yield winners.values_of(*kind, stored, "int32", moving, False)
+        to_map = rule, geometry, numbers, sums, stored, "int32"
+        yield winners.values_of(*to_map, moving, True)
+        if numbers == geometry:  # it is told no numbers
+            yield gather.gather_of(rule, geometry, stored, sums, "int32", moving)
+    if rule.slope is not None:
+        yield winners.boxes_of(*kind, stored, sums, "int32")
