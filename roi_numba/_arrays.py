@@ -65,7 +65,36 @@ def owner(name: str, array: Any) -> Any:
         return np
     if not hasattr(array, "__dlpack__"):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
-    return home(array)
+    library = home(array)
+    if library.__name__ == "torch":
+        _check_tensor(name, array, library)
+    elif any([cls.__name__ == "Tracer" for cls in type(array).__mro__]):
+        raise TypeError(f"{name} must not be traced here: use roi_numba.jax under jit and grad")
+    return library
+
+
+def _check_tensor(name: str, tensor: Any, torch: Any) -> None:
+    """TypeError for a tensor whose memory does not hold all that it stands for."""
+    if getattr(tensor, "requires_grad", False):
+        raise TypeError(
+            f"{name} must not require grad here, got a tensor that does: detach() it, or use "
+            "roi_numba.torch for gradients"
+        )
+    if not hasattr(torch, "autograd"):  # another library of that name
+        return
+    forward_mode = torch.autograd.forward_ad
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or (
+        forward_mode._current_level >= 0 and forward_mode.unpack_dual(tensor).tangent is not None
+    ):
+        raise TypeError(
+            f"{name} must not be of torch.func or have a tangent here, got a tensor that does: use "
+            "roi_numba.torch"
+        )
+    # DLPack exports the one as if it were not negated, the others as a null pointer.
+    if tensor.is_neg():
+        raise TypeError(f"{name} must not be lazily negated, got a tensor that is: resolve_neg()")
+    if tensor.is_meta or tensor._is_zerotensor() or hasattr(tensor, "fake_mode"):
+        raise TypeError(f"{name} must have memory, got a {type(tensor).__name__} without")
 
 
 def same_library(name: str, array: Any, input: Any) -> None:
@@ -99,11 +128,6 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
 
 def imported(name: str, array: Any, from_dlpack: Callable[[Any], Any]) -> Any:
     """What `from_dlpack` makes of another library's array; bfloat16 comes as records."""
-    if getattr(array, "requires_grad", False):
-        raise TypeError(
-            f"{name} must not require grad here, got a tensor that does: detach() it, or use "
-            "roi_numba.torch for gradients"
-        )
     bits = _is_bfloat16(array)
     if bits:
         array = array.view(getattr(home(array), "int16", np.int16))

@@ -114,7 +114,7 @@ def needed(needs: Any) -> tuple[bool, bool]:
     names = (needs,) if isinstance(needs, str) else needs
     if not isinstance(names, (tuple, list, set, frozenset)):
         raise TypeError(f'needs must be a tuple of "input" and "boxes", got {needs!r}')
-    if not all(name in ("input", "boxes") for name in names):
+    if not all(isinstance(name, str) and name in ("input", "boxes") for name in names):
         raise ValueError(f'needs must name "input" or "boxes" or both, got {needs!r}')
     return "input" in names, "boxes" in names
 

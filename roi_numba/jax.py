@@ -10,6 +10,7 @@ calls on the host: JAX brings arrays of another device there and back.
   where they are there, outside `jit`; compiled code gives zeros and no gradient for bad boxes, and
   fails only if ``check_boxes=True``, with an exception of JAX that ends in the usual sentence.
 * Without ``jax_enable_x64`` an argmax is of int32.
+* `jax.export` cannot write down calls of the host, and so none of these.
 """
 
 from typing import Any

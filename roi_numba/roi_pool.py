@@ -268,7 +268,7 @@ def roi_pool_backward(
     Raises
     ------
     ValueError
-        A shape, value or option that makes no sense, a non-finite box, a winner that cannot be.
+        A shape, value or option that makes no sense, a non-finite box, a winner off the map.
     TypeError
         An array of the wrong kind, dtype or library.
     IndexError

@@ -136,3 +136,13 @@ def test_nothing_to_pool(operator, shape, compiled):
     assert output.shape == (len(boxes), shape[1], 2, 2)
     assert [a.shape for a in rest] == [x.shape, boxes.shape, output.shape]
     assert not any(a.any() for a in (output, *rest))
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, jax.vmap])
+def test_the_array_level_is_not_traced(transform):
+    def pool(x):
+        return roi_numba.roi_align(x, BOXES, 2).sum()
+
+    x = features()
+    with pytest.raises(TypeError, match=r"input must not be traced here: use roi_numba\.jax"):
+        transform(pool)(x[None] if transform is jax.vmap else x)

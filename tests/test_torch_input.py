@@ -109,6 +109,55 @@ def test_boxes_of_an_image_on_another_device():
         roi_torch.roi_align(torch.from_numpy(features()), boxes, SIZE)
 
 
+def lazily_negated(array):
+    return torch.complex(torch.zeros(()).expand(array.shape), -torch.tensor(array)).conj().imag
+
+
+def fake(array):
+    with torch._subclasses.FakeTensorMode() as mode:
+        return mode.from_tensor(torch.tensor(array))
+
+
+UNREADY = {
+    "negated": (lazily_negated, "must not be lazily negated, .*resolve_neg"),
+    "zeros without memory": (
+        lambda array: torch._efficientzerotensor(array.shape),
+        "must have memory, got a Tensor without",
+    ),
+    "meta": (lambda array: torch.tensor(array, device="meta"), "must have memory"),
+    "fake": (fake, "must have memory, got a FakeTensor without"),
+}
+
+
+@pytest.mark.parametrize("argument", ["input", "boxes", "out"])
+@pytest.mark.parametrize(("make", "said"), UNREADY.values(), ids=UNREADY)
+def test_tensors_whose_memory_is_not_all(make, said, argument):
+    """The array level sees memory only."""
+    arguments = {"input": torch.from_numpy(features()), "boxes": torch.from_numpy(BOXES.copy())}
+    arguments["out"] = torch.zeros(4, 19, *SIZE)
+    arguments[argument] = make(arguments[argument].numpy().astype(np.float32))
+    with pytest.raises(TypeError, match=f"{argument} {said}"):
+        roi_numba.roi_align(output_size=SIZE, **arguments)
+
+
+# torch's own, where forward mode begins.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_derivatives_are_not_lost_at_the_array_level():
+    map, boxes = torch.from_numpy(features()), torch.from_numpy(BOXES.copy())
+
+    def pool(map):
+        return roi_numba.roi_align(map, boxes, SIZE)
+
+    said = "input must not be of torch.func or have a tangent here, .*roi_numba.torch"
+    forward_mode = torch.autograd.forward_ad
+    with forward_mode.dual_level(), pytest.raises(TypeError, match=said):
+        pool(forward_mode.make_dual(map, map))
+    with pytest.raises(TypeError, match=said):
+        torch.func.jvp(pool, (map,), (map,))
+    with pytest.raises(TypeError, match=said):
+        torch.vmap(pool)(map[None])
+
+
 def test_bad_boxes_unchecked():
     """They give zeros and have no gradient, as if they were not there."""
     input = torch.from_numpy(features())
