@@ -65,6 +65,11 @@ def owner(name: str, array: Any) -> Any:
         return np
     if not hasattr(array, "__dlpack__"):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    if getattr(array, "requires_grad", False):
+        raise TypeError(
+            f"{name} must not require grad here, got a tensor that does: detach() it, or use "
+            "roi_numba.torch for gradients"
+        )
     library = home(array)
     if library.__name__ == "torch":
         _check_tensor(name, array, library)
@@ -75,11 +80,6 @@ def owner(name: str, array: Any) -> Any:
 
 def _check_tensor(name: str, tensor: Any, torch: Any) -> None:
     """TypeError for a tensor whose memory does not hold all that it stands for."""
-    if getattr(tensor, "requires_grad", False):
-        raise TypeError(
-            f"{name} must not require grad here, got a tensor that does: detach() it, or use "
-            "roi_numba.torch for gradients"
-        )
     if not hasattr(torch, "autograd"):  # another library of that name
         return
     forward_mode = torch.autograd.forward_ad
