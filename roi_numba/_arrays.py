@@ -83,8 +83,10 @@ def _check_tensor(name: str, tensor: Any, torch: Any) -> None:
     if not hasattr(torch, "autograd"):  # another library of that name
         return
     forward_mode = torch.autograd.forward_ad
+    # It is off within our own ops, whose tangents are looked after, and must not be asked there.
+    watching = forward_mode._current_level >= 0 and torch._C._is_fwd_grad_enabled()
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or (
-        forward_mode._current_level >= 0 and forward_mode.unpack_dual(tensor).tangent is not None
+        watching and forward_mode.unpack_dual(tensor).tangent is not None
     ):
         raise TypeError(
             f"{name} must not be of torch.func or have a tangent here, got a tensor that does: use "

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import _checks
+from . import _arrays, _checks
 from ._torch_ops import OPS
 
 
@@ -59,6 +59,9 @@ def _tensor(name: str, array: Any, device: torch.device) -> Any:
     if isinstance(array, torch.Tensor):
         return array
     if isinstance(array, np.ndarray):
+        array = _arrays.marked(_arrays.native(array))  # torch knows no other order of bytes,
+        if array.dtype == _arrays.BFLOAT16:  # and no dtype of ml_dtypes
+            array = _arrays.widened(array)
         return torch.tensor(array, device=device)
     raise TypeError(f"{name} must be an array, got {type(array).__name__}")
 

@@ -1,5 +1,6 @@
 """What `roi_numba.torch` refuses, and in which words."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -107,6 +108,16 @@ def test_boxes_of_an_image_on_another_device():
     words = r"boxes\[1\] must be on the device of input, cpu, or in host memory, got one on meta"
     with pytest.raises(TypeError, match=words):
         roi_torch.roi_align(torch.from_numpy(features()), boxes, SIZE)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ml_dtypes.bfloat16, np.float16], ids=str)
+def test_numpy_boxes_of_any_dtype(dtype):
+    boxes, map = BOXES.astype(dtype), torch.from_numpy(features())
+    images = boxes[:, 0].astype(np.int64).astype(">i8")
+    expected = roi_numba.roi_align(map, boxes, SIZE)
+    assert torch.equal(roi_torch.roi_align(map, boxes, SIZE), expected)
+    output = roi_torch.roi_align(map, boxes[:, 1:], SIZE, batch_indices=images)
+    assert torch.equal(output, expected)
 
 
 def lazily_negated(array):
