@@ -59,6 +59,8 @@ def _tensor(name: str, array: Any, device: torch.device) -> Any:
     if isinstance(array, torch.Tensor):
         return array
     if isinstance(array, np.ndarray):
+        if torch.compiler.is_compiling():  # to Dynamo it is a tensor, and has no NumPy dtype
+            return torch.as_tensor(array, device=device)
         array = _arrays.marked(_arrays.native(array))  # torch knows no other order of bytes,
         if array.dtype == _arrays.BFLOAT16:  # and no dtype of ml_dtypes
             array = _arrays.widened(array)

@@ -119,6 +119,15 @@ def test_compiled(operator, reduction, form):
     assert_equal(found, gradients(pool, features(), boxes))
 
 
+def test_compiled_with_boxes_of_numpy():
+    boxes = rows().numpy()
+
+    def function(input):
+        return roi_torch.roi_align(input, boxes, SIZE)
+
+    assert_equal(compiled(function)(features()), function(features()))
+
+
 def test_compiled_for_any_number_of_boxes():
     """And any size of map, of bins, and scale."""
 
