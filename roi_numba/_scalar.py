@@ -29,6 +29,12 @@ def scalar(function: Function) -> Function:
     return function
 
 
+MANY_SAMPLES = 2**31
+"""Samples of a bin along an axis beyond which those that may touch the map are counted alone.
+
+Two such axes have more samples than int64 can number.
+"""
+
 CORNER_LIMIT = 2**30
 """Rounded corners beyond this lie off every map; clamping them keeps integers small."""
 

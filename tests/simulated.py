@@ -4,8 +4,10 @@ The simulator has to be chosen before Numba is imported: NUMBA_ENABLE_CUDASIM=1,
 NUMBA_DISABLE_JIT=1 because compiled code cannot take the simulator's arrays.
 """
 
+import contextlib
 import itertools
 import os
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -208,3 +210,54 @@ def rates(name):
         limit = 1e-12 * (np.abs(gradient).sum() * np.abs(motion).max() * np.abs(call.input).max())
         assert abs(change - (to_corners * motion).sum()) <= limit
         assert abs(change - (back * call.input).sum()) <= limit
+
+
+def parts(name):
+    """Every box in a round of its own, two channels a block: the same bits as all at once."""
+    rng = np.random.default_rng(3)
+    for operator, options in of_operator(name):
+        for dtype in (np.float32, np.float16):
+            call = Call(features(rng, dtype), np.array(ROWS, np.float64), (2, 3), SCALE)
+            gradient = rng.normal(size=(len(ROWS), 3, 2, 3)).astype(dtype)
+            named = winners(operator, call, options)
+            arguments = operator, call, options
+            whole = pool(*arguments), *pull(*arguments, gradient, **named)
+            with in_parts():
+                found = pool(*arguments), *pull(*arguments, gradient, **named)
+            for one, other in zip(found, whole, strict=True):
+                # What rounds add to is wide, and rounded by the caller.
+                np.testing.assert_array_equal(one.astype(other.dtype), other)
+
+
+@contextlib.contextmanager
+def in_parts():
+    """Tables for a single box, and blocks of two channels."""
+
+    def shares(channels, units):
+        return 2, -(-channels // 2)
+
+    with (
+        mock.patch.multiple(engine, ROUND_ENTRIES=1, shares=shares),
+        mock.patch.object(gradients, "shares", shares),
+    ):
+        yield
+
+
+def grids(name):
+    """Winners of as many samples as are still numbered one by one, and of one pixel more."""
+    rng = np.random.default_rng(4)
+    operator, _ = next(of_operator(name))
+    for reduce, most in (("max", 2**31), ("max_corner", 2**30)):
+        for side in (most, most + 2):
+            rows = np.array([[0, -side / 2, 0.25, side / 2, 3.5], [1, 1, -side / 2, 3, side / 2]])
+            call = Call(features(rng, np.float64), rows, 1, 1.0)
+            options = {"reduce": reduce, "aligned": True}
+            output, argmax = pool(operator, call, options, named=True)
+            expected, first = operator.reference(*call, return_argmax=True, **options)
+            np.testing.assert_array_equal(argmax, first)
+            gradient = rng.normal(size=output.shape)
+            to_map, to_corners = pull(operator, call, options, gradient, argmax)
+            wanted = operator.reference_backward(gradient, *call[:2], 1.0, **options)
+            np.testing.assert_allclose(output, expected, rtol=0, atol=1e-14)
+            np.testing.assert_allclose(to_map, wanted[0], rtol=0, atol=1e-14)
+            np.testing.assert_allclose(to_corners, wanted[1][:, 1:], rtol=0, atol=1e-12)

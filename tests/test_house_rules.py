@@ -114,11 +114,12 @@ def test_scalar_imports_the_standard_library_only():
 
 @pytest.mark.parametrize("path", ENGINE, ids=identify)
 def test_engines_know_neither_operators_nor_arrays(path):
-    """Nor each other: they take flat memory, what is marked as scalar, and a digest for caches."""
+    """Nor each other: they take flat memory, what is marked as scalar, a digest for caches."""
     names = everywhere(path)
     ours = inside(names, "roi_numba") - inside(names, f"roi_numba.{path.parent.name}")
     assert ours <= {
         "roi_numba._arrays.flat_memory",
+        "roi_numba._scalar.MANY_SAMPLES",
         "roi_numba._scalar.SCALARS",
         "roi_numba._sources.source_digest",
     }

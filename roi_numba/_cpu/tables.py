@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 
+from .._scalar import MANY_SAMPLES
 from .compile import inline, kernel, named_after
 from .lanes import LANE_BYTES
 from .plan import SCRATCH_PIXELS, arrange, place
@@ -22,12 +23,6 @@ ROUND_ENTRIES = 2**17
 
 MAX_GAP = 8
 """Unread columns that end a run: fewer cost less than starting another."""
-
-MANY_SAMPLES = 2**31
-"""Samples of a bin along an axis beyond which those that may touch the map are counted alone.
-
-Two such axes have more samples than int64 can number.
-"""
 
 Bands = namedtuple("Bands", "begin index weight runs_begin runs")
 Bands.__doc__ = """Entry i weighs pixel ``index[i]`` by ``weight[i]``.

@@ -9,11 +9,9 @@ from .formats import accumulator, loader, saver
 from .integers import divided, tile_of, unit_of
 from .named import GEOMETRY, finder, pitch_of
 from .rules import DeviceRule, corners_of
-from .turned import TILE_HEIGHT, TILE_WIDTH
+from .turned import PIXELS, TILE_HEIGHT, TILE_WIDTH
 
 THREADS = block(128)
-
-PIXELS = TILE_HEIGHT * TILE_WIDTH
 
 
 @cache
@@ -36,7 +34,7 @@ def gather_of(
         names, name_box, name_channel, name_row, name_column,
         line_begin, line_end, line_bin, windows, count, touched, boxes, start,
         target, image_stride, channel_stride, row_stride, column_stride, motion, motion_row,
-        tiles_y, tiles_x, share, inner, adding,
+        tiles_y, tiles_x, share, inner,
     ):  # fmt: skip
         tile = cuda.blockIdx.x
         first_channel = cuda.blockIdx.y * share
@@ -52,7 +50,9 @@ def gather_of(
             y, x = np.int32(y + tile_y * TILE_HEIGHT), np.int32(x + tile_x * TILE_WIDTH)
             if y >= height or x >= width:
                 continue
-            total = A(0)
+            place = N(plane + N(c * channel_stride))
+            place = N(place + N(y * row_stride) + N(x * column_stride))
+            total = load_result(target, place)  # zero, or what earlier rounds left
             for t in range(count[tile]):
                 k = touched[first + t]
                 if (
@@ -81,14 +81,7 @@ def gather_of(
                             continue
                         pitch = pitch_along(box_x, q, apart, bins_x, width, option_x)
                         found, u0, u1, d0, d1, low, high = find(
-                            box_y,
-                            p,
-                            name // pitch,
-                            apart,
-                            bins_y,
-                            height,
-                            option_y,
-                            pitch_along(box_y, p, apart, bins_y, height, option_y),
+                            box_y, p, name // pitch, apart, bins_y, height, option_y
                         )
                         u, d = A(0), A(0)
                         if found == y:
@@ -97,7 +90,7 @@ def gather_of(
                             u, d = u1, d1
                         d *= low * move_y1 + high * move_y2
                         found, v0, v1, e0, e1, low, high = find(
-                            box_x, q, name % pitch, apart, bins_x, width, option_x, pitch
+                            box_x, q, name % pitch, apart, bins_x, width, option_x
                         )
                         v, e = A(0), A(0)
                         if found == x:
@@ -112,18 +105,14 @@ def gather_of(
                             at = N(N(box * grad_box) + N(c * grad_channel))
                             at = N(at + N(p * grad_row) + N(q * grad_column))
                             total += w * load(grad, at)
-            at = N(plane + N(c * channel_stride))
-            at = N(at + N(y * row_stride) + N(x * column_stride))
-            if adding:
-                total += load_result(target, at)
-            save(target, at, total)
+            save(target, place, total)
 
     parameters = (
         f"{stored}*", *[offsets] * 4, "int32", f"{geometry}*", "int64", "int64", geometry,
         *GEOMETRY[1:], "int64*", *[offsets] * 4,
         "int32*", "int32*", "int32*", "int32*", "int32*", "int32*", "int32", "int32",
         f"{result}*", *[offsets] * 4, f"{geometry}*", "int64",
-        "int32", "int32", "int32", "int32", "int32",
+        "int32", "int32", "int32", "int32",
     )  # fmt: skip
     name = f"gather_{rule.name}_{geometry}_{stored}_{result}_{offsets}" + "_moving" * moving
     return Kernel(gather, name, parameters, THREADS, contract=False)

@@ -310,7 +310,7 @@ def at_winners(
             options[0][0], *sizes, *all_options, names.array, *names.layout,
             lines.begin, lines.end, lines.bin, table.windows, lines.count, lines.touched, count,
             start, target.array, *target.layout, velocity, motion_row, *tiles[1:], share,
-            target.inner, 1,
+            target.inner,
         )  # fmt: skip
         launch(kernel, (tiles[0], blocks), arguments)
     return result

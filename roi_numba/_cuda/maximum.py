@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from .._scalar import MANY_SAMPLES
 from .compile import Kernel, block, cuda, device
 from .formats import accumulator, loader, saver
 from .integers import divided, groups_of, unit_of
@@ -16,10 +17,6 @@ THREADS = block(128)
 
 AT_ONCE = 4
 """Channels of a thread, so that a candidate's pixels and weights are found once for all."""
-
-MANY_SAMPLES = 2**31
-"""As in `_cpu.tables`: where samples along an axis are counted from the first that may touch the
-map."""
 
 
 @device

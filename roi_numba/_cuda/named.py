@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .._scalar import MANY_SAMPLES
 from .compile import device
 from .formats import accumulator
-from .maximum import MANY_SAMPLES, candidate
+from .maximum import candidate
 from .rules import DeviceRule
 
 
@@ -36,9 +37,9 @@ def finder(rule: DeviceRule, stored: str) -> Any:
         slope_of = slope
 
     @device
-    def find(box, p, number, apart, bins, size, option, pitch):
-        first, last, _ = entries(box, p, bins, size, option)
-        if pitch == MANY_SAMPLES and not cells:
+    def find(box, p, number, apart, bins, size, option):
+        first, last, count = entries(box, p, bins, size, option)
+        if not cells and np.int64(count) * apart > MANY_SAMPLES:
             number += first * apart
         found, weight, next_weight = 0, A(0), A(0)
         change, next_change, by_low, by_high = A(0), A(0), A(0), A(0)

@@ -14,9 +14,7 @@ from .compile import Kernel, cuda
 from .contract import AT_ONCE
 from .formats import accumulator, loader, saver
 from .integers import divided, groups_of, tile_of, unit_of
-from .turned import THREADS, TILE_HEIGHT, TILE_WIDTH
-
-PIXELS = TILE_HEIGHT * TILE_WIDTH
+from .turned import PIXELS, THREADS, TILE_HEIGHT, TILE_WIDTH
 
 
 @cache
@@ -24,7 +22,8 @@ def scatter_of(stored: str, result: str, offsets: str) -> Kernel:
     """The kernel that spreads gradients stored as `stored` over a map of `result`.
 
     A block owns a tile and a share of the channels, a thread one pixel of four channels at a time,
-    arranged as in `contract`.  ``adding``: to what an earlier round left there.
+    arranged as in `contract`.  ``adding``: from what earlier rounds left there
+    it goes on, so that the sum is the same however many rounds there are.
     """
     N, A = np.dtype(offsets).type, accumulator(stored)
     load, load_result, save = loader(stored), loader(result), saver(result)
@@ -54,7 +53,13 @@ def scatter_of(stored: str, result: str, offsets: str) -> Kernel:
             o1 = N(min(c1, last) * channel_stride)
             o2 = N(min(c2, last) * channel_stride)
             o3 = N(min(c3, last) * channel_stride)
+            place = N(plane + N(y * row_stride) + N(x * column_stride))
             s0, s1, s2, s3 = A(0), A(0), A(0), A(0)
+            if adding:
+                s0 = load_result(target, N(place + N(channel * target_channel_stride)))
+                s1 = load_result(target, N(place + N(min(c1, last) * target_channel_stride)))
+                s2 = load_result(target, N(place + N(min(c2, last) * target_channel_stride)))
+                s3 = load_result(target, N(place + N(min(c3, last) * target_channel_stride)))
             for t in range(count[tile]):
                 k = touched[first + t]
                 if (
@@ -82,14 +87,10 @@ def scatter_of(stored: str, result: str, offsets: str) -> Kernel:
                     s1 += w * r1
                     s2 += w * r2
                     s3 += w * r3
-            at = N(plane + N(y * row_stride) + N(x * column_stride))
             limit = min(first_channel + share, channels)
             for c, s in ((channel, s0), (c1, s1), (c2, s2), (c3, s3)):
                 if c < limit:
-                    place = N(at + N(c * target_channel_stride))
-                    if adding:
-                        s += load_result(target, place)
-                    save(target, place, s)
+                    save(target, N(place + N(c * target_channel_stride)), s)
 
     parameters = (
         f"{stored}*", *[offsets] * 4, "int32",

@@ -12,6 +12,8 @@ THREADS = block(128)
 TILE_HEIGHT, TILE_WIDTH = 8, 16
 """Pixels of a tile, one for each thread of a block."""
 
+PIXELS = TILE_HEIGHT * TILE_WIDTH
+
 
 @cache
 def turned_of(weights: str) -> Kernel:

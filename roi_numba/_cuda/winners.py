@@ -77,18 +77,11 @@ def values_of(
             if image >= 0 and name >= 0:
                 pitch = pitch_along(box_x, q, apart, bins_x, width, option_x)
                 y, u0, u1, d0, d1, low, high = find(
-                    box_y,
-                    p,
-                    name // pitch,
-                    apart,
-                    bins_y,
-                    height,
-                    option_y,
-                    pitch_along(box_y, p, apart, bins_y, height, option_y),
+                    box_y, p, name // pitch, apart, bins_y, height, option_y
                 )
                 rate_y = low * move_y1 + high * move_y2
                 x, v0, v1, e0, e1, low, high = find(
-                    box_x, q, name % pitch, apart, bins_x, width, option_x, pitch
+                    box_x, q, name % pitch, apart, bins_x, width, option_x
                 )
                 rate_x = low * move_x1 + high * move_x2
                 w00, w01, w10, w11 = u0 * v0, u0 * v1, u1 * v0, u1 * v1
@@ -156,17 +149,10 @@ def boxes_of(
                 continue
             pitch = pitch_along(box_x, q, apart, bins_x, width, option_x)
             y, u0, u1, d0, d1, y_low, y_high = find(
-                box_y,
-                p,
-                name // pitch,
-                apart,
-                bins_y,
-                height,
-                option_y,
-                pitch_along(box_y, p, apart, bins_y, height, option_y),
+                box_y, p, name // pitch, apart, bins_y, height, option_y
             )
             x, v0, v1, e0, e1, x_low, x_high = find(
-                box_x, q, name % pitch, apart, bins_x, width, option_x, pitch
+                box_x, q, name % pitch, apart, bins_x, width, option_x
             )
             at = N(N(image * image_stride) + N(c * channel_stride))
             at = N(at + N(y * row_stride) + N(x * column_stride))
