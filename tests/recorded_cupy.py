@@ -40,14 +40,21 @@ class RecordedCuPy:
 
     def __init__(self, capabilities=("90",)):
         self.device, self.stream = 0, Stream()
-        self.loads, self.launches = [], []
+        self.loads, self.launches, self.allocations = [], [], []
         self._kernels = {}
         self.cuda = SimpleNamespace(
             Device=lambda number: SimpleNamespace(compute_capability=capabilities[number]),
             runtime=SimpleNamespace(getDevice=lambda: self.device),
             function=SimpleNamespace(Module=lambda: Module(self)),
             get_current_stream=lambda: self.stream,
+            alloc=self.alloc,
         )
+
+    def alloc(self, size):
+        """Memory that nobody touches, at addresses of CUDA's alignment."""
+        start = 2**40 + sum(-(-memory.size // 512) * 512 for memory in self.allocations)
+        self.allocations.append(SimpleNamespace(ptr=start, size=size))
+        return self.allocations[-1]
 
     def cubin(self, kernel, cc):
         """Instead of machine code, a mark by which `Module.load` knows the kernel."""

@@ -3,10 +3,8 @@
 Everything is enqueued on CuPy's current stream; nothing waits for it.
 """
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from .contract import contract_of
 from .formats import accumulator
@@ -42,15 +40,16 @@ def boxes_of(corners: Any, images: Any) -> Corners:
 
 
 class Bands(NamedTuple):
-    """A table of some boxes; see `tables`."""
+    """A table of some boxes, and the memory it lies in; see `tables`."""
 
+    capacity: tuple[int, int]
+    memory: Any
     begin: Any
     end: Any
     index: Any
     weight: Any
     image: Any
     windows: Any
-    capacity: tuple[int, int]
 
 
 def tabulate(
@@ -72,15 +71,15 @@ def tabulate(
     """
     capacity = sizes[0] + 2 * bins[0], sizes[1] + 2 * bins[1]
     both, room = bins[0] + bins[1], capacity[0] + capacity[1]
-    table = Bands(
-        scratch((count, both), np.int32),
-        scratch((count, both), np.int32),
-        scratch((count, room), np.int32),
-        scratch((count, room), weights),
-        scratch((count,), np.int32),
-        scratch((count, 4), np.int32),
-        capacity,
+    parts = scratch(
+        (count * both, "int32"),
+        (count * both, "int32"),
+        (count * room, "int32"),
+        (count * room, weights),
+        (count, "int32"),
+        (count * 4, "int32"),
     )
+    table = Bands(capacity, *parts)
     moved, velocity = motion or (-1, boxes.arguments[0])
     kernel = bands_of(rule, boxes.geometry, boxes.numbers, weights, what)
     arguments = (
@@ -92,13 +91,15 @@ def tabulate(
     return table
 
 
-def rounds(boxes: int, per_box: int) -> Iterator[tuple[int, int]]:
+def rounds(boxes: int, per_box: int) -> list[tuple[int, int]]:
     """Parts of the boxes, (first, how many), whose tables are of bounded size."""
+    if boxes * per_box <= ROUND_ENTRIES:  # nearly every call
+        return [(0, boxes)] if boxes else []
     most = max(ROUND_ENTRIES // per_box, 1)
-    for start in range(0, boxes, most):
-        yield start, min(most, boxes - start)
+    return [(start, min(most, boxes - start)) for start in range(0, boxes, most)]
 
 
+@lru_cache
 def shares(channels: int, units: int) -> tuple[int, int]:
     """How many channels a block takes, and the number of blocks for all.
 

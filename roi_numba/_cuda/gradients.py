@@ -5,8 +5,6 @@ All sums are added in a fixed order unless they need not be (`deterministic`).
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .engine import (
     Bands,
     Corners,
@@ -19,7 +17,7 @@ from .engine import (
 from .formats import accumulator
 from .gather import gather_of
 from .launch import empty, launch, scratch, zeros
-from .layout import LONGEST, Flat, flat, offsets, stored
+from .layout import LONGEST, Flat, flat, offsets
 from .project import project_of
 from .rules import DeviceRule, own_options, rule_on_device
 from .scatter import scatter_of, spread_of
@@ -41,8 +39,9 @@ def counted(channels: int, bins: tuple[int, int]) -> None:
 
 
 class Lines(NamedTuple):
-    """A table turned around: see `turned`."""
+    """A table turned around, and the memory it lies in: see `turned`."""
 
+    memory: Any
     begin: Any
     end: Any
     bin: Any
@@ -63,23 +62,25 @@ def turn(
     bins: tuple[int, int],
     sizes: tuple[int, int],
     tiles: tuple[int, int, int],
+    weights: str,
 ) -> Lines:
     """Turn a table of `count` boxes around."""
-    room = sum(table.capacity)
-    weights = table.weight.dtype
+    places, room = count * sum(sizes), count * sum(table.capacity)
     lines = Lines(
-        scratch((count, sum(sizes)), np.int32),
-        scratch((count, sum(sizes)), np.int32),
-        scratch((count, room), np.int32),
-        scratch((count, room), weights),
-        scratch((tiles[0],), np.int32),
-        scratch((tiles[0], count), np.int32),
+        *scratch(
+            (places, "int32"),
+            (places, "int32"),
+            (room, "int32"),
+            (room, weights),
+            (tiles[0], "int32"),
+            (tiles[0] * count, "int32"),
+        )
     )
     arguments = (
         table.begin, table.end, table.index, table.weight, table.windows, *bins, *sizes,
         *table.capacity, lines.begin, lines.end, lines.bin, lines.weight,
     )  # fmt: skip
-    launch(turned_of(stored(weights)), (count,), arguments)
+    launch(turned_of(weights), (count,), arguments)
     blocks = -(-tiles[0] // THREADS)
     reach = table.image, table.windows, count, *tiles, lines.count, lines.touched
     launch(touching(), (blocks,), reach)
@@ -105,7 +106,7 @@ def reached(
         table = tabulate(
             rule, what, options, boxes, images, start, count, bins, sizes, weights, motion
         )
-        yield start, count, table, turn(table, count, bins, sizes, tiles)
+        yield start, count, table, turn(table, count, bins, sizes, tiles, weights)
 
 
 def to_map_of_mean(

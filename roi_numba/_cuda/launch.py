@@ -15,7 +15,7 @@ from .compile import MISSING, SIMULATED, Kernel
 __all__ = ["empty", "launch", "scratch", "zeros"]
 
 if SIMULATED:
-    from .simulator import empty, simulate
+    from .simulator import empty, scratch_arrays, simulate
 
     zeros: Any = np.zeros
 else:
@@ -31,6 +31,9 @@ _functions: dict[tuple[Kernel, int], Any] = {}
 _loading = threading.Lock()
 
 
+ITEMSIZE = {"int32": 4, "float32": 4, "float64": 8}
+
+
 def launch(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
     """Start a kernel; without a block there is nothing to start.
 
@@ -42,9 +45,9 @@ def launch(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) ->
         The number of blocks along x, or x, y and z: up to 2**31 - 1 along x and 65535 along the
         others, to which the caller sees.
     arguments : tuple
-        For a pointer an array, whose element [0, …, 0] it points to; for an integer an int; for a
-        float a NumPy number of exactly that type.  Nothing is converted and nothing is checked,
-        except in the simulator.
+        For a pointer an array, whose element [0, …, 0] it points to, or an address; for an integer
+        an int; for a float a NumPy number of exactly that type.  Nothing is converted and nothing
+        is checked, except in the simulator.
     """
     if 0 in grid:
         return
@@ -74,12 +77,27 @@ _captured: list[Any] = []
 """What CUDA graphs write to at every replay: nobody tells when they are gone."""
 
 
-def scratch(shape: Any, dtype: Any) -> Any:
-    """An array for the length of a call, or of the process if the call becomes part of a graph."""
-    array = empty(shape, dtype)
-    if not SIMULATED:
-        stream = cupy.cuda.get_current_stream()
-        # The default streams, 0 and 1, cannot be captured, and to ask them fails while another is.
-        if stream.ptr > 1 and stream.is_capturing():
-            _captured.append(array)
-    return array
+ALIGNMENT = 16
+"""Bytes, what the widest load asks for."""
+
+
+def scratch(*parts: tuple[int, str]) -> tuple[Any, ...]:
+    """Memory for the length of a call, or of the process if the call becomes part of a graph.
+
+    For each part, (how many, of which dtype), what a kernel takes for it; before these what owns
+    them all, for the caller to keep.  One allocation keeps the host for about a microsecond, a
+    call needs up to twelve parts, and an address is a cheaper argument than an array.
+    """
+    if SIMULATED:
+        return scratch_arrays(parts)
+    places, size = [], 0
+    for count, dtype in parts:
+        places.append(size)
+        size += -(-count * ITEMSIZE[dtype] // ALIGNMENT) * ALIGNMENT
+    memory = cupy.cuda.alloc(size)
+    stream = cupy.cuda.get_current_stream()
+    # The default streams, 0 and 1, cannot be captured, and to ask them fails while another is.
+    if stream.ptr > 1 and stream.is_capturing():
+        _captured.append(memory)
+    start = memory.ptr
+    return (memory, *[start + place for place in places])

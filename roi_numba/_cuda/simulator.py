@@ -17,7 +17,7 @@ def check(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> 
     """Raise TypeError unless a launch would put into the registers what the kernel expects there.
 
     CuPy sends the address of an array whatever its dtype, a NumPy number in its own bytes, an int
-    as 8 bytes, of which a kernel may read the lower 4, and a float as a float64.
+    as 8 bytes, an address or of which a kernel may read the lower 4, and a float as a float64.
     """
     if len(grid) not in (1, 2, 3) or not all(type(blocks) is int for blocks in grid):
         raise TypeError(f"{kernel}: the grid must be one to three ints, got {grid!r}")
@@ -36,6 +36,8 @@ def check(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> 
 def _fits(parameter: str, value: Any) -> bool:
     name = parameter.removesuffix("*")
     if name != parameter:
+        if type(value) is int:  # an address
+            return bool(value >= 0 and not value % np.dtype(name).itemsize)
         if not hasattr(value, "__dlpack__") or not value.dtype.isnative:
             return False
         dtype = value.dtype
@@ -51,6 +53,11 @@ def empty(shape: Any, dtype: Any) -> NDArray[Any]:
     """An array of values that show where they are used: huge numbers, or not even numbers."""
     array = np.empty(shape, dtype)
     return np.full(array.nbytes, 0x7F, np.uint8).view(array.dtype).reshape(array.shape)
+
+
+def scratch_arrays(parts: tuple[tuple[int, str], ...]) -> tuple[Any, ...]:
+    """As `launch.scratch`, in arrays of their own: nothing gets from one part into the next."""
+    return (None, *[empty((count,), dtype) for count, dtype in parts])
 
 
 class Memory:
