@@ -3,6 +3,7 @@
 from ._cpu.threads import get_num_threads, set_num_threads
 from .axis_weights import axis_weights
 from .prroi_pool import prroi_pool, prroi_pool_backward
+from .pyramid_pool import pyramid_pool, pyramid_pool_backward
 from .roi_align import roi_align, roi_align_backward
 from .roi_pool import roi_pool, roi_pool_backward
 from .roi_warp import roi_warp, roi_warp_backward
@@ -14,6 +15,8 @@ __all__ = [
     "get_num_threads",
     "prroi_pool",
     "prroi_pool_backward",
+    "pyramid_pool",
+    "pyramid_pool_backward",
     "roi_align",
     "roi_align_backward",
     "roi_pool",

@@ -86,6 +86,21 @@ def scale(name: str, value: Any) -> float:
     return number
 
 
+def scale_pairs(name: str, values: Any, count: int) -> list[tuple[float, float]]:
+    """Scales along y and x of each of several maps."""
+    if not isinstance(values, (list, tuple)):
+        raise TypeError(f"{name} must be a list of {count} scales, got {type(values).__name__}")
+    if len(values) != count:
+        raise ValueError(f"{name} must be {count} scales, one for each map, got {len(values)}")
+    pairs = []
+    for i, value in enumerate(values):
+        pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+        if len(pair) != 2:
+            raise ValueError(f"{name}[{i}] must be a number or (along y, along x), got {value!r}")
+        pairs.append((scale(f"{name}[{i}]", pair[0]), scale(f"{name}[{i}]", pair[1])))
+    return pairs
+
+
 def channel_axis(value: Any) -> int:
     """1 or -1."""
     axis = _index(value)
@@ -96,17 +111,32 @@ def channel_axis(value: Any) -> int:
     return axis
 
 
-def feature_map(input: NDArray[Any], axis: int) -> None:
+def feature_map(name: str, array: NDArray[Any], axis: int) -> None:
     """Four axes of real numbers."""
     names = "(N, C, H, W)" if axis == 1 else "(N, H, W, C)"
-    if input.ndim != 4:
-        raise ValueError(f"input must have shape {names}, got {input.shape}")
-    kind, size = input.dtype.kind, input.itemsize
-    if not (kind in "biu" or (kind == "f" and size in (2, 4, 8)) or input.dtype == BFLOAT16):
+    if array.ndim != 4:
+        raise ValueError(f"{name} must have shape {names}, got {array.shape}")
+    kind, size = array.dtype.kind, array.itemsize
+    if not (kind in "biu" or (kind == "f" and size in (2, 4, 8)) or array.dtype == BFLOAT16):
         raise TypeError(
-            "input must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
-            f"got {input.dtype}"
+            f"{name} must be of dtype float16, bfloat16, float32, float64, an integer or bool, "
+            f"got {array.dtype}"
         )
+
+
+def pyramid(maps: list[Any], axis: int) -> None:
+    """Feature maps that differ in height and width alone."""
+    for i, array in enumerate(maps):
+        name = f"inputs[{i}]"
+        feature_map(name, array, axis)
+        if array.dtype != maps[0].dtype:
+            raise TypeError(f"{name} must be of dtype {maps[0].dtype}, got {array.dtype}")
+        images, channels = maps[0].shape[0], maps[0].shape[axis]
+        if (array.shape[0], array.shape[axis]) != (images, channels):
+            raise ValueError(
+                f"{name} must have {images} images of {channels} channels as inputs[0] has, "
+                f"got shape {array.shape}"
+            )
 
 
 def needed(needs: Any) -> tuple[bool, bool]:
@@ -253,6 +283,22 @@ def box_values(
             raise ValueError(f"boxes must be finite, got {corners[k].tolist()} for box {k}")
         whole = np.where(good, whole, -1)
     return whole
+
+
+def level_numbers(name: str, levels: Any, boxes: int) -> None:
+    """One integer for each box."""
+    if levels.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {levels.dtype}")
+    if levels.shape != (boxes,):
+        raise ValueError(f"{name} must have shape ({boxes},), got {levels.shape}")
+
+
+def level_values(name: str, levels: NDArray[Any], maps: int) -> None:
+    """Numbers of maps."""
+    bad = (levels < 0) | (levels >= maps)
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise IndexError(f"{name} must be in [0, {maps}), got {levels[k]} for box {k}")
 
 
 def _refuse_image(name: str, numbers: NDArray[Any], images: int, k: int) -> NoReturn:

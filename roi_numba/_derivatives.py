@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _arrays, _checks
 from ._memory import memory_of
-from ._op import Array, Boxes, Call, Rule, enter, flag, int_pair
+from ._op import Array, Boxes, Call, Rule, enter, first_map, flag, int_pair
 
 Options = tuple[tuple[Any, ...], tuple[Any, ...]]
 
@@ -38,10 +38,13 @@ def backward(
     argmax: Any = None,
     deterministic: Any = True,
 ) -> tuple[Any, Any]:
-    """Return the gradients to `input` and to `boxes`, each None unless `needs` names it."""
+    """Return the gradients to `input` and to `boxes`, each None unless `needs` names it.
+
+    That to a pyramid is a list.
+    """
     needs_input, needs_boxes = _checks.needed(needs)
     deterministic = flag("deterministic", deterministic)
-    with memory_of("input", input) as memory:
+    with memory_of("input", first_map(input)) as memory:
         call = enter(
             memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
         )
@@ -52,36 +55,40 @@ def backward(
             names = None
         else:
             names = call.names(rule, reduce, argmax, input, grad.shape)
-        grad_input = grad_boxes = None
-        shape = call.features.shape
+        to_maps, corners, grad_boxes = [], None, None
         manner = memory.manner(deterministic)
-        if needs_input:
-            if not (grad.size and call.features.size):
-                grad_input = memory.zeros(shape, grad.dtype)
-            elif names is None:
-                grad_input = memory.gradients.to_map_of_mean(
-                    rule, call.options, grad, call.corners, call.images, shape,
-                    call.channel_axis, **manner,
-                )  # fmt: skip
-            else:
-                grad_input = memory.gradients.at_winners(
-                    *call.at_winners(rule, reduce, names), grad=grad, **manner
-                )
-            grad_input = call.leave(_arrays.rounded(grad_input, grad.dtype))
+        for part in call.level_by_level():
+            empty = not (grad.size and part.features.size)
+            if needs_input:
+                if empty:
+                    to_map = memory.zeros(part.features.shape, grad.dtype)
+                elif names is None:
+                    to_map = memory.gradients.to_map_of_mean(
+                        rule, part.options, grad, part.corners, part.images, part.features.shape,
+                        part.channel_axis, **manner,
+                    )  # fmt: skip
+                else:
+                    to_map = memory.gradients.at_winners(
+                        *part.at_winners(rule, reduce, names), grad=grad, **manner
+                    )
+                to_maps.append(call.leave(_arrays.rounded(to_map, grad.dtype)))
+            if needs_boxes and not empty and rule.slope is not None:
+                if names is None:
+                    moved = memory.gradients.to_boxes_of_mean(
+                        rule, part.options, grad, part.features, part.corners, part.images,
+                        part.channel_axis,
+                    )  # fmt: skip
+                else:
+                    moved = memory.gradients.at_winners(
+                        *part.at_winners(rule, reduce, names), grad=grad, boxes=True, **manner
+                    )
+                # A box is on one map: of the others it has zeros.
+                corners = moved if corners is None else corners + moved
         if needs_boxes:
-            if not (grad.size and call.features.size) or rule.slope is None:
-                corners = None
-            elif names is None:
-                corners = memory.gradients.to_boxes_of_mean(
-                    rule, call.options, grad, call.features, call.corners, call.images,
-                    call.channel_axis,
-                )  # fmt: skip
-            else:
-                corners = memory.gradients.at_winners(
-                    *call.at_winners(rule, reduce, names), grad=grad, boxes=True, **manner
-                )
             grad_boxes = _as_boxes(call, corners, boxes)
-        return grad_input, grad_boxes
+        if not needs_input:
+            return None, grad_boxes
+        return (to_maps[0] if call.levels is None else to_maps), grad_boxes
 
 
 def rate(

@@ -98,6 +98,26 @@ class Memory:
         corners = np.concatenate(parts) if parts else np.empty((0, 4))
         return corners, np.repeat(np.arange(len(counts)), counts)
 
+    def levels(
+        self, levels: Any, boxes: int, maps: int, images: Any, check: bool
+    ) -> tuple[Any, Any]:
+        """The number of each box's map, and the images: -1 for a box whose map is none of `maps`.
+
+        Without `levels` all boxes are on the first.
+        """
+        if levels is None:
+            return np.zeros(boxes, np.int64), images
+        levels = self.boxes("levels", levels)
+        _checks.level_numbers("levels", levels, boxes)
+        if check:
+            _checks.level_values("levels", levels, maps)
+        there = (levels >= 0) & (levels < maps)
+        return np.where(there, levels, 0).astype(np.int64), np.where(there, images, -1)
+
+    def only(self, images: Any, wanted: Any) -> Any:
+        """Images of the boxes that are wanted, -1 for others."""
+        return np.where(wanted, images, -1)
+
     # ---- the engine --------------------------------------------------------------------------
 
     @cached_property

@@ -1,16 +1,19 @@
 """What every operator does, whoever owns the arrays: check, allocate, run the engine, hand back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from . import _arrays, _checks
-from ._arrays import SupportsDLPack, same_library
-from ._checks import choice, flag, int_pair
+from ._arrays import SupportsDLPack, home, same_library
+from ._checks import choice, flag, int_pair, scale_pairs
 from ._memory import Memory, memory_of
 
-__all__ = ["Array", "Boxes", "Rule", "choice", "flag", "forward", "int_pair"]
+__all__ = [
+    "Array", "Boxes", "Pyramid", "Rule", "choice", "flag", "forward", "home", "int_pair",
+    "scale_pairs",
+]  # fmt: skip
 
 LARGEST = {kind: float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 
@@ -70,7 +73,7 @@ def forward(
     bins = int_pair("output_size", output_size, minimum=1)
     if flag("return_argmax", return_argmax) and reduce == "mean":
         raise ValueError('return_argmax must be False with reduce="mean", got True')
-    with memory_of("input", input) as memory:
+    with memory_of("input", first_map(input)) as memory:
         call = enter(
             memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
         )
@@ -79,10 +82,11 @@ def forward(
         if out is None:
             output = memory.empty(shape, dtype)
         else:
-            same_library("out", out, input)
+            same_library("out", out, first_map(input))
             target = memory.target("out", out)
             _checks.result_array("out", target, shape, dtype)
-            memory.apart("out", target, "input", call.features)
+            for part in [call.features] if call.levels is None else call.levels.maps:
+                memory.apart("out", target, "input", part)
             for part in call.borrowed if isinstance(call.borrowed, list) else [call.borrowed]:
                 memory.apart("out", target, "boxes", part)
             output = target if memory.direct(target) else memory.empty(shape, dtype)
@@ -98,8 +102,23 @@ def forward(
         return result if argmax is None else (result, call.leave(argmax))
 
 
+class Pyramid(NamedTuple):
+    """What an operator may get for its input and scale: several maps, of which a box is on one.
+
+    ``scales`` are those of the y and the x axis, for each map; ``levels`` has the number of each
+    box's map.
+    """
+
+    inputs: list[Any]
+    scales: list[tuple[float, float]]
+    levels: Any
+
+
 class Call(NamedTuple):
-    """The arguments that all calls share, checked and as arrays of the engine's kind."""
+    """The arguments that all calls share, checked and as arrays of the engine's kind.
+
+    With several maps `features` and `options` are those of the first, `levels` has all.
+    """
 
     memory: Memory
     features: Any
@@ -109,6 +128,7 @@ class Call(NamedTuple):
     options: Any
     channel_axis: int
     leave: Callable[[Any], Any]
+    levels: "Levels | None" = None
 
     def output_shape(self, bins: tuple[Any, ...]) -> tuple[Any, ...]:
         """Shape of a pooled result."""
@@ -117,14 +137,32 @@ class Call(NamedTuple):
 
     def pool(self, rule: Rule, reduce: str, output: Any, argmax: Any, motion: Any = None) -> None:
         """Run the engine's forward."""
+        if self.levels is not None:
+            self.memory.engine.pool_levels(
+                rule, reduce, self.levels.options, self.levels.maps, self.levels.of_box,
+                self.corners, self.images, output, argmax, self.channel_axis,
+            )  # fmt: skip
+            return
         self.memory.engine.pool(
             rule, reduce, self.options, self.features, self.corners, self.images, output, argmax,
             self.channel_axis, motion,
         )  # fmt: skip
 
+    def level_by_level(self) -> Iterator["Call"]:
+        """One call for each map, in which the boxes of others are on no image."""
+        if self.levels is None:
+            yield self
+            return
+        of_box, options = self.levels.of_box, self.levels.options
+        for level, features in enumerate(self.levels.maps):
+            images = self.memory.only(self.images, of_box == level)
+            yield self._replace(
+                features=features, options=options[level], images=images, levels=None
+            )
+
     def bins_like_output(self, name: str, array: Any, input: Any) -> Any:
         """A gradient with respect to a pooled result, of any size."""
-        same_library(name, array, input)
+        same_library(name, array, first_map(input))
         bins = self.memory.source(name, array)
         _checks.pooled(name, bins, self.output_shape(("height", "width")))
         dtype = _arrays.result_dtype(self.features.dtype)
@@ -140,7 +178,7 @@ class Call(NamedTuple):
                 dtype = _arrays.result_dtype(self.features.dtype)
                 self.pool(rule, reduce, self.memory.empty(shape, dtype), names)
             return names
-        same_library("argmax", argmax, input)
+        same_library("argmax", argmax, first_map(input))
         names = self.memory.source("argmax", argmax)
         if names.dtype != np.int64:
             raise TypeError(f"argmax must be of dtype int64, got {names.dtype}")
@@ -163,6 +201,19 @@ class Call(NamedTuple):
         return array.astype(self.corners.dtype, order="C", copy=False)
 
 
+class Levels(NamedTuple):
+    """The maps of a pyramid, the options of each and the number of each box's map."""
+
+    maps: list[Any]
+    options: list[Any]
+    of_box: Any
+
+
+def first_map(input: Any) -> Any:
+    """The input itself, or the first of a pyramid."""
+    return input.inputs[0] if type(input) is Pyramid else input
+
+
 def enter(
     memory: Memory,
     options: tuple[tuple[Any, ...], tuple[Any, ...]],
@@ -174,11 +225,17 @@ def enter(
     check_boxes: Any,
 ) -> Call:
     """Check and borrow what all calls share; `memory` is that of `input`, and entered."""
-    spatial_scale = _checks.scale("spatial_scale", spatial_scale)
     channel_axis = _checks.channel_axis(channel_axis)
     check = memory.checks if check_boxes is None else flag("check_boxes", check_boxes)
-    features = memory.source("input", input)
-    _checks.feature_map(features, channel_axis)
+    if type(input) is Pyramid:
+        maps = [memory.source(f"inputs[{i}]", each) for i, each in enumerate(input.inputs)]
+        _checks.pyramid(maps, channel_axis)
+        pyramid, scales, features, input = input, input.scales, maps[0], input.inputs[0]
+    else:
+        spatial_scale = _checks.scale("spatial_scale", spatial_scale)
+        features = memory.source("input", input)
+        _checks.feature_map("input", features, channel_axis)
+        pyramid, scales = None, [(spatial_scale, spatial_scale)]
     leave = memory.handing_back(input)
     if type(boxes) is type(input):  # nearly every small call
         borrowed = memory.boxes("boxes", boxes)
@@ -189,9 +246,17 @@ def enter(
         numbers = memory.boxes("batch_indices", batch_indices)
     corners, images = memory.regions(borrowed, numbers, features.shape[0], check)
     T = corners.dtype.type
-    scale = T(min(spatial_scale, LARGEST[T]))
-    both = (scale, *options[0]), (scale, *options[1])
-    return Call(memory, features, borrowed, corners, images, both, channel_axis, leave)
+    of_maps = [
+        ((T(min(y, LARGEST[T])), *options[0]), (T(min(x, LARGEST[T])), *options[1]))
+        for y, x in scales
+    ]
+    levels = None
+    if pyramid is not None:
+        of_box, images = memory.levels(pyramid.levels, len(corners), len(maps), images, check)
+        levels = Levels(maps, of_maps, of_box)
+    return Call(
+        memory, features, borrowed, corners, images, of_maps[0], channel_axis, leave, levels
+    )
 
 
 def _borrowed_boxes(memory: Memory, input: Any, boxes: Any) -> Any:

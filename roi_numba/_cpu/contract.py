@@ -55,12 +55,12 @@ def pool_box(scratch, x0, bins, table, k, rows, cells, lanes):
 
 @kernel
 def contract(
-    source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
+    source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
     like, first_item, last_item,
 ):  # fmt: skip
     """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
 
-    Box k of the table is box ``start + k`` of the target.  The region of every group fits scratch.
+    Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
     """
     lanes = LANE_BYTES // like.itemsize
     blocks = (source_layout.channels + lanes - 1) // lanes
@@ -76,7 +76,7 @@ def contract(
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
             pool_box(scratch, x0, bins, table, k, rows, cells, lanes)
-            unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+            unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
 
 
 @inline
@@ -108,7 +108,7 @@ def pool_large(source, layout, image, channel, sizes, bins, table, k, scratch, c
 
 @kernel
 def contract_large(
-    source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
+    source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
     like, first_item, last_item,
 ):  # fmt: skip
     """`contract` for boxes whose region is too large for scratch, one in each group."""
@@ -123,4 +123,4 @@ def contract_large(
             source, source_layout, groups[group, IMAGE], channel, sizes, bins, table, k, scratch,
             cells, lanes,
         )  # fmt: skip
-        unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+        unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])

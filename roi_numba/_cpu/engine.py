@@ -1,7 +1,8 @@
 """The CPU engine: tables from the operator's rule, then one of two kernels on all threads."""
 
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise, zip_longest
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,61 @@ def pool(
     A box of image -1 gives zeros.  Nothing here depends on the number of threads.  With a
     `motion` it is the rate of change of a mean that is pooled (`tables.bands_of`).
     """
+    numbers = np.arange(len(corners))
+    for jobs in _rounds(
+        rule, reduce, options, features, corners, images, numbers, output, argmax, channel_axis,
+        motion,
+    ):  # fmt: skip
+        run(_do, jobs)
+
+
+def pool_levels(
+    rule: Any,
+    reduce: str,
+    options: list[Any],
+    maps: list[NDArray[Any]],
+    levels: NDArray[np.int64],
+    corners: NDArray[Any],
+    images: NDArray[np.int64],
+    output: NDArray[Any],
+    argmax: NDArray[np.int64] | None,
+    channel_axis: int,
+) -> None:
+    """Pool each box from the map that `levels` (K,) says, each map by its own options."""
+    order = np.argsort(levels, kind="stable")
+    ends = np.searchsorted(levels[order], np.arange(len(maps) + 1))
+    of_levels = [
+        _rounds(
+            rule, reduce, options[level], maps[level], corners[order[first:last]],
+            images[order[first:last]], order[first:last], output, argmax, channel_axis,
+        )
+        for level, (first, last) in enumerate(pairwise(ends.tolist()))
+    ]  # fmt: skip
+    for rounds in zip_longest(*of_levels, fillvalue=()):
+        run(_do, chain(*rounds))  # threads wait for each other once, not at the end of every level
+
+
+def _do(kernel: Any, portion: tuple[int, int]) -> None:
+    kernel(*portion)
+
+
+def _rounds(
+    rule: Any,
+    reduce: str,
+    options: Any,
+    features: NDArray[Any],
+    corners: NDArray[Any],
+    images: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    output: NDArray[Any],
+    argmax: NDArray[np.int64] | None,
+    channel_axis: int,
+    motion: Any = None,
+) -> Iterator[Iterable[tuple[Any, tuple[int, int]]]]:
+    """What there is to do, (kernel, portion), for as many boxes at a time as a table holds.
+
+    Box k is box ``numbers[k]`` of the output.
+    """
     source, source_layout = flat(features, channel_axis)
     target, target_layout = flat(output, channel_axis)
     if argmax is None:
@@ -62,21 +118,21 @@ def pool(
         stop, table, order, groups, cost, large = tabulate(
             rule, reduce, corners, images, start, bins, sizes, options, like, motion
         )
-        shared = source, source_layout, target, target_layout, start, sizes, bins, table
+        shared = source, source_layout, target, target_layout, numbers[start:], sizes, bins, table
         last: tuple[Any, ...]
         if reduce == "mean":
             kernels, last = (contract, contract_large), (like,)
         else:
             kernels = maximum, maximum_large
             last = whole, labels, labels_layout, like, places
-        if cost * blocks <= PORTION_COST:
-            kernels[0](*shared, order, groups, *last, 0, len(groups) * blocks)
-        else:
-            work = partial(kernels[0], *shared, order, groups, *last)
-            run(work, pairwise(cuts(groups[:, COST], blocks)))
-        if len(large):
-            work = partial(kernels[1], *shared, order, large, *last)
-            run(work, pairwise(cuts(large[:, COST], blocks)))
+        jobs: list[tuple[Any, tuple[int, int]]] = []
+        for kernel, some in zip(kernels, (groups, large), strict=True):
+            if len(some):
+                work = partial(kernel, *shared, order, some, *last)
+                small = cost * blocks <= PORTION_COST and some is groups
+                ends = [0, len(some) * blocks] if small else cuts(some[:, COST], blocks)
+                jobs += [(work, portion) for portion in pairwise(ends)]
+        yield jobs
         start = stop
 
 

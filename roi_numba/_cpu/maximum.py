@@ -81,12 +81,12 @@ def _name_winners(labels, layout, box, channel, lanes, bins, table, k, rows, col
 
 @kernel
 def maximum(
-    source, source_layout, target, target_layout, start, sizes, bins, table, order, groups,
+    source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
     whole, labels, labels_layout, like, places, first_item, last_item,
 ):  # fmt: skip
     """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
 
-    Box k of the table is box ``start + k`` of the target.  The region of every group fits scratch.
+    Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
     ``whole``: all entries are whole pixels.  ``labels`` is empty if argmax is not wanted.
     """
     lanes = LANE_BYTES // like.itemsize
@@ -122,16 +122,16 @@ def maximum(
                     scratch, 0, 1, 1, pitch, table, iy, end_y, ix, end_x, iy, ix, cells, rows,
                     columns, cell, places,
                 )  # fmt: skip
-            unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+            unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
             if len(labels):
                 _name_winners(
-                    labels, labels_layout, start + k, channel, lanes, bins, table, k, rows, columns
+                    labels, labels_layout, numbers[k], channel, lanes, bins, table, k, rows, columns
                 )
 
 
 @kernel
 def maximum_large(
-    source, layout, target, target_layout, start, sizes, bins, table, order, groups, whole, labels,
+    source, layout, target, target_layout, numbers, sizes, bins, table, order, groups, whole, labels,
     labels_layout, like, places, first_item, last_item,
 ):  # fmt: skip
     """`maximum` for single boxes whose region is too large for scratch: bin by bin, in chunks."""
@@ -168,8 +168,8 @@ def maximum_large(
                     )  # fmt: skip
                     ix = end_x
                 iy = end_y
-        unpack(cells, target, target_layout, start + k, channel, lanes, bins[0], bins[1])
+        unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
         if len(labels):
             _name_winners(
-                labels, labels_layout, start + k, channel, lanes, bins, table, k, rows, columns
+                labels, labels_layout, numbers[k], channel, lanes, bins, table, k, rows, columns
             )

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 VARIABLE = "ROI_NUMBA_NUM_THREADS"
 
@@ -107,7 +108,7 @@ def _workers(needed: int) -> ThreadPoolExecutor:
         return _pool
 
 
-def run(work: Callable[[int, int], None], portions: Iterable[tuple[int, int]]) -> None:
+def run(work: Callable[[Any, Any], None], portions: Iterable[tuple[Any, Any]]) -> None:
     """Call ``work(first, last)`` for every portion, on the caller's thread and others.
 
     The caller always takes part, so a pool that is busy with other callers delays nobody.  An

@@ -177,6 +177,24 @@ class DeviceMemory(Memory):
             first += count
         return corners, numbers
 
+    def levels(
+        self, levels: Any, boxes: int, maps: int, images: Any, check: bool
+    ) -> tuple[Any, Any]:
+        """As on the host."""
+        if levels is None:
+            return cupy.zeros((boxes,), np.int64), images
+        levels = self.boxes("levels", levels)
+        _checks.level_numbers("levels", levels, boxes)
+        if check:
+            _checks.level_values("levels", _fetched(levels), maps)
+        levels = self.brought(levels)
+        there = (levels >= 0) & (levels < maps)
+        return cupy.where(there, levels, 0).astype(np.int64), self.only(images, there)
+
+    def only(self, images: Any, wanted: Any) -> Any:
+        """Images of the boxes that are wanted, -1 for others."""
+        return cupy.where(wanted, images, images.dtype.type(-1))
+
     # ---- the engine --------------------------------------------------------------------------
 
     def manner(self, deterministic: bool) -> dict[str, Any]:

@@ -1,0 +1,270 @@
+"""Any operator over a feature pyramid: each box is pooled from its own level, or from all."""
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import _op
+from ._op import Array, Boxes
+from .assign_levels import assign_levels
+
+REDUCTIONS = "assigned", "sum", "mean", "max", "concat"
+
+
+def pyramid_pool(
+    op: Callable[..., Any],
+    inputs: Sequence[Array],
+    boxes: Boxes,
+    output_size: int | tuple[int, int],
+    *,
+    spatial_scales: Sequence[float | tuple[float, float]],
+    levels: Any = None,
+    reduce_levels: str = "assigned",
+    **options: Any,
+) -> Any:
+    """Pool boxes from the maps of a feature pyramid, in the order of the boxes.
+
+    Parameters
+    ----------
+    op : function
+        The operator: `roi_align`, `roi_pool`, `roi_warp`, `prroi_pool`, ….
+    inputs : sequence of arrays, shape (N, C, H_l, W_l)
+        The maps, from fine to coarse: of one dtype, and of any sizes.
+    boxes : array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
+        The boxes, in any form that `op` takes; in image pixels.
+    output_size : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scales : sequence of float or (float, float)
+        Feature pixels per image pixel for each map, (along y, along x) where they differ.
+    levels : array of int, shape (K,), optional
+        The number in `inputs` of the map that each box is pooled from, of a list of boxes in their
+        order.  By default that of Lin et al., for maps whose strides double: `assign_levels` with
+        the levels from that of the first map, ``round(-log2(scale))``, to that of the last.
+    reduce_levels : {"assigned", "sum", "mean", "max", "concat"}, default "assigned"
+        "assigned": from one map each.  All others: from all maps, and the sum, mean or maximum of
+        them is the result, in its dtype, or their channels one after the other.
+    **options
+        What else `op` takes: ``sampling_ratio``, ``reduce``, ``batch_indices``, ``channel_axis``,
+        ``out``, ….
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of the maps (float32 for integers and bool); with "concat" there
+        are as many channels as all maps have.
+    argmax : array of int64, same shape, only with ``return_argmax=True``
+        As `op` returns it, of the map that a box was pooled from.
+
+    Raises
+    ------
+    ValueError
+        A shape, value or option that makes no sense, or a non-finite box; scales from which no
+        level follows, if `levels` is not given.
+    TypeError
+        An array of the wrong kind or dtype, or something that is no operator.
+    IndexError
+        A batch index outside [0, N), or a level that is no map's.
+
+    References
+    ----------
+    Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import roi_numba
+    >>> maps = [np.full((1, 1, 256 // stride, 256 // stride), stride) for stride in (4, 8, 16, 32)]
+    >>> boxes = np.array([[0, 0.0, 0, 224, 224], [0, 9, 9, 60, 50]])
+    >>> scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    >>> roi_numba.pyramid_pool(roi_numba.roi_align, maps, boxes, 1, spatial_scales=scales).ravel()
+    array([16.,  4.], dtype=float32)
+    """
+    pyramid = _pyramid(op, inputs, boxes, spatial_scales, levels, reduce_levels)
+    if reduce_levels == "assigned":
+        return op(pyramid, boxes, output_size, 1.0, **options)
+    for name in ("out", "return_argmax"):
+        if options.get(name) not in (None, False):
+            raise ValueError(f'{name} must not be given with reduce_levels="{reduce_levels}"')
+    axis = options.get("channel_axis", 1)
+    return _combined(
+        inputs[0],
+        [op(level, boxes, output_size, 1.0, **options) for level in _one_by_one(pyramid)],
+        reduce_levels,
+        axis,
+    )
+
+
+def pyramid_pool_backward(
+    op: Callable[..., Any],
+    grad_output: Array,
+    inputs: Sequence[Array],
+    boxes: Boxes,
+    *,
+    spatial_scales: Sequence[float | tuple[float, float]],
+    levels: Any = None,
+    reduce_levels: str = "assigned",
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Gradients of `pyramid_pool` to all maps and to the boxes.
+
+    Parameters
+    ----------
+    op : function
+        The operator that pooled.
+    grad_output : array, shape (K, C, pooled_height, pooled_width)
+        Gradient with respect to the result, in its dtype and the library of the maps.
+    inputs : sequence of arrays, shape (N, C, H_l, W_l)
+        The maps that were pooled.
+    boxes : array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
+        The boxes, in any form the forward takes; in image pixels.
+    spatial_scales : sequence of float or (float, float)
+        Feature pixels per image pixel for each map.
+    levels : array of int, shape (K,), optional
+        The number of each box's map; the assignment to levels has no gradient.
+    reduce_levels : {"assigned", "sum", "mean", "max", "concat"}, default "assigned"
+        How the maps' results became one; of equal maxima the first map's counts.
+    **options
+        What else the operator's backward function takes: ``sampling_ratio``, ``needs``, ….
+
+    Returns
+    -------
+    grad_inputs : list of arrays, or None
+        The gradient to each map, in its shape.
+    grad_boxes : array or list of arrays in the form and dtype of ``boxes``, or None
+        The gradient to the boxes, zero for batch indices.
+
+    Raises
+    ------
+    ValueError
+        A shape, value or option that makes no sense, or a non-finite box.
+    TypeError
+        An array of the wrong kind or dtype, or something that is no operator.
+    IndexError
+        A batch index outside [0, N), or a level that is no map's.
+
+    References
+    ----------
+    Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import roi_numba
+    >>> maps = [np.ones((1, 1, 256 // stride, 256 // stride)) for stride in (4, 8, 16, 32)]
+    >>> boxes = np.array([[0, 0.0, 0, 224, 224], [0, 9, 9, 60, 50]])
+    >>> scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    >>> grad_inputs, grad_boxes = roi_numba.pyramid_pool_backward(
+    ...     roi_numba.roi_align, np.ones((2, 1, 2, 2)), maps, boxes, spatial_scales=scales
+    ... )
+    >>> [float(round(grad.sum(), 6)) for grad in grad_inputs]
+    [4.0, 0.0, 4.0, 0.0]
+    """
+    pyramid = _pyramid(op, inputs, boxes, spatial_scales, levels, reduce_levels)
+    backward = getattr(sys.modules[op.__module__], f"{op.__name__}_backward")
+    if reduce_levels == "assigned":
+        gradients: tuple[Any, Any] = backward(grad_output, pyramid, boxes, 1.0, **options)
+        return gradients
+    if options.get("argmax") is not None:
+        raise ValueError(f'argmax must not be given with reduce_levels="{reduce_levels}"')
+    to_maps, to_boxes = [], None
+    parts = _shares(op, grad_output, pyramid, boxes, reduce_levels, options)
+    for share, level in zip(parts, _one_by_one(pyramid), strict=True):
+        to_map, moved = backward(share, level, boxes, 1.0, **options)
+        to_maps += to_map or []
+        if to_boxes is None:
+            to_boxes = moved
+        elif isinstance(moved, list):
+            to_boxes = [one + other for one, other in zip(to_boxes, moved, strict=True)]
+        else:
+            to_boxes = to_boxes + moved
+    return to_maps or None, to_boxes
+
+
+def _pyramid(
+    op: Any, inputs: Any, boxes: Any, spatial_scales: Any, levels: Any, reduce_levels: Any
+) -> _op.Pyramid:
+    """Check what is the pyramid's own."""
+    known = sys.modules.get(getattr(op, "__module__", ""), None)
+    if not hasattr(known, "RULE") or "spatial_scale" not in inspect.signature(op).parameters:
+        raise TypeError(f"op must be an operator, such as roi_numba.roi_align, got {op!r}")
+    if not isinstance(inputs, (list, tuple)) or not inputs:
+        raise TypeError(
+            f"inputs must be a list of at least one array, got {type(inputs).__name__}"
+            + " of none" * isinstance(inputs, (list, tuple))
+        )
+    scales = _op.scale_pairs("spatial_scales", spatial_scales, len(inputs))
+    _op.choice("reduce_levels", reduce_levels, REDUCTIONS)
+    if reduce_levels != "assigned":
+        if levels is not None:
+            raise ValueError(f'levels must be None with reduce_levels="{reduce_levels}"')
+    elif levels is None and len(inputs) > 1:
+        levels = _assigned(boxes, scales)
+    return _op.Pyramid(list(inputs), scales, levels)
+
+
+def _assigned(boxes: Any, scales: list[tuple[float, float]]) -> Any:
+    """The levels of Lin et al., counted from that of the first map."""
+    own = [round(-math.log2(math.sqrt(y) * math.sqrt(x))) for y, x in scales]
+    if own != list(range(own[0], own[0] + len(own))):
+        raise ValueError(
+            "levels must be given unless each of spatial_scales is half the one before, got scales "
+            f"of levels {own}"
+        )
+    return assign_levels(boxes, min_level=own[0], max_level=own[-1]) - own[0]
+
+
+def _one_by_one(pyramid: _op.Pyramid) -> list[_op.Pyramid]:
+    """Each map alone, for all boxes."""
+    pairs = zip(pyramid.inputs, pyramid.scales, strict=True)
+    return [_op.Pyramid([array], [scale], None) for array, scale in pairs]
+
+
+def _combined(input: Any, parts: list[Any], reduce_levels: str, axis: int) -> Any:
+    """The levels' results as one."""
+    library = _op.home(input)
+    if reduce_levels == "concat":
+        return library.concatenate(parts, axis=axis)
+    total = parts[0]
+    for part in parts[1:]:
+        total = library.maximum(total, part) if reduce_levels == "max" else total + part
+    return total / len(parts) if reduce_levels == "mean" else total
+
+
+def _shares(
+    op: Any, grad: Any, pyramid: _op.Pyramid, boxes: Any, reduce_levels: str, options: Any
+) -> list[Any]:
+    """What part of the gradient every level's result has."""
+    count = len(pyramid.inputs)
+    if reduce_levels == "sum":
+        return [grad] * count
+    if reduce_levels == "mean":
+        return [grad / count] * count
+    if reduce_levels == "concat":
+        return _parted(grad, pyramid, options.get("channel_axis", 1))
+    ways_back = ("needs", "deterministic")
+    forth = {name: value for name, value in options.items() if name not in ways_back}
+    size = tuple(grad.shape[2:] if options.get("channel_axis", 1) == 1 else grad.shape[1:3])
+    parts = [op(level, boxes, size, 1.0, **forth) for level in _one_by_one(pyramid)]
+    largest = _combined(pyramid.inputs[0], parts, "max", 1)
+    shares, left, where = [], grad, _op.home(grad).where
+    for part in parts:
+        won = part == largest
+        shares.append(where(won, left, 0))
+        left = where(won, 0, left)
+    return shares
+
+
+def _parted(grad: Any, pyramid: _op.Pyramid, axis: int) -> list[Any]:
+    """The channels of each level."""
+    count = len(pyramid.inputs)
+    channels = grad.shape[axis] // count
+    if grad.ndim != 4 or grad.shape[axis] != count * pyramid.inputs[0].shape[axis]:
+        raise ValueError(
+            f"grad_output must have the channels of all {count} maps, got shape {grad.shape}"
+        )
+    slices = [slice(level * channels, (level + 1) * channels) for level in range(count)]
+    if axis == 1:
+        return [grad[:, part] for part in slices]
+    return [grad[..., part] for part in slices]
