@@ -29,8 +29,10 @@ def assign_levels(
     boxes : array, shape (K, 4) or (K, 5), or list of arrays, shape (L, 4)
         Two corners ``(x1, y1, x2, y2)``, in (K, 5) after a batch index, in the unit of
         `canonical_size`.  A list is one array after the other.
-    min_level, max_level : int
-        The lowest and the highest level: sizes beyond are theirs.
+    min_level : int
+        The lowest level, of everything smaller.
+    max_level : int
+        The highest level, of everything larger.
     canonical_size : float, default 224.0
         The size, square root of the area, at which boxes of `canonical_level` begin.
     canonical_level : int, default 4
