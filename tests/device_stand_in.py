@@ -131,6 +131,17 @@ class ndarray:
     def __add__(self, other):
         return np.add(self, other)
 
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        return np.subtract(self, other)
+
+    def __mul__(self, other):
+        return np.multiply(self, other)
+
+    def __truediv__(self, other):
+        return np.divide(self, other)
+
     def __lshift__(self, other):
         return np.left_shift(self, other)
 
@@ -142,6 +153,12 @@ class ndarray:
 
     def __eq__(self, other):
         return np.equal(self, other)
+
+    def __ge__(self, other):
+        return np.greater_equal(self, other)
+
+    def __gt__(self, other):
+        return np.greater(self, other)
 
     __hash__ = None
 
