@@ -14,3 +14,7 @@ SIMULATOR = {"NUMBA_ENABLE_CUDASIM": 1, "NUMBA_DISABLE_JIT": 1}
 @pytest.mark.parametrize("operator", OPERATORS, ids=ids)
 def test_simulated(operator, what):
     run(f"import simulated; simulated.{what}({operator.name!r})", timeout=600, **SIMULATOR)
+
+
+def test_vectors():
+    run("import simulated; simulated.vectors()", timeout=600, **SIMULATOR)

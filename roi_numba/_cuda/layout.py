@@ -3,6 +3,9 @@
 from functools import cache
 from typing import Any, NamedTuple
 
+from .bits import VECTOR
+from .launch import address
+
 LONGEST = 2**31 - 1
 
 
@@ -58,3 +61,14 @@ def flat(array: Any, channel_axis: int) -> Flat:
 def offsets(*arrays: Flat) -> str:
     """The integer that counts through all of the arrays."""
     return "int64" if any(array.long for array in arrays) else "int32"
+
+
+def in_vectors(array: Flat) -> bool:
+    """Whether whole vectors of channels lie next to each other, at addresses that are multiples."""
+    at, count = array.layout, VECTOR // array.array.itemsize
+    apart = array.channels, at.outer, at.row, at.column
+    return (
+        at.channel == 1
+        and not any([distance % count for distance in apart])
+        and address(array.array) % VECTOR == 0
+    )
