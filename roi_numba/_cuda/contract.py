@@ -120,7 +120,7 @@ def contract_of(stored: str, result: str, offsets: str, vectors: bool) -> Kernel
     channels last (`inner`) neighbouring threads take neighbouring channels, so that what they read
     is adjacent either way.  ``offsets``: int32 where no array is longer than it can count.
     ``vectors``: whether both arrays, of one format, can be taken 16 bytes at a time
-    (`layout.in_vectors`); a share is then of whole vectors.
+    (`layout.in_vectors`); a share is then of whole vectors, and `inner` or not is not asked.
     """
     N, A = np.dtype(offsets).type, accumulator(stored)
     lanes = together if vectors else apart

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .bits import VECTOR
 from .contract import contract_of
-from .formats import accumulator
+from .formats import LANES, accumulator
 from .launch import launch, scratch
 from .layout import flat, in_vectors, offsets, stored
 from .maximum import maximum_of
@@ -22,6 +21,9 @@ ROUND_ENTRIES = 2**24
 
 MOST_BLOCKS = 65535
 """Along y of a grid."""
+
+MOST_LANES = max(LANES.values())
+"""A multiple of all others: so many channels are whole vectors in every format."""
 
 
 class Corners(NamedTuple):
@@ -107,7 +109,7 @@ def shares(channels: int, units: int) -> tuple[int, int]:
     than a grid has along y.
     """
     share = max(32, 1024 // units, -(-channels // MOST_BLOCKS))
-    share += -share % VECTOR
+    share += -share % MOST_LANES
     return share, -(-channels // share)
 
 

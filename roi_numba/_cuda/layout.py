@@ -66,9 +66,8 @@ def offsets(*arrays: Flat) -> str:
 def in_vectors(array: Flat) -> bool:
     """Whether whole vectors of channels lie next to each other, at addresses that are multiples."""
     at, count = array.layout, VECTOR // array.array.itemsize
-    apart = array.channels, at.outer, at.row, at.column
     return (
         at.channel == 1
-        and not any([distance % count for distance in apart])
+        and not (array.channels % count or at.outer % count or at.row % count or at.column % count)
         and address(array.array) % VECTOR == 0
     )
