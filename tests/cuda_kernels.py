@@ -39,7 +39,8 @@ def every_kernel():
     for stored in (*FLOATS, *INTEGERS):
         result, sums = pooled(stored), accumulator(stored).__name__
         for offsets in ("int32", "int64") if stored in FLOATS else ("int32",):
-            yield contract.contract_of(stored, result, offsets)
+            for vectors in (False, True) if stored in FLOATS else (False,):
+                yield contract.contract_of(stored, result, offsets, vectors)
             yield project.project_of(stored, result, sums, offsets)
             if stored in FLOATS:
                 for target in sorted({stored, sums}):

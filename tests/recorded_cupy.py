@@ -12,7 +12,7 @@ import numpy as np
 
 from roi_numba._cuda import launch
 from roi_numba._cuda.compile import Kernel
-from roi_numba._cuda.simulator import check
+from roi_numba._cuda.simulator import address, check
 
 
 class Launch(NamedTuple):
@@ -105,8 +105,8 @@ def recorded(monkeypatch, *capabilities):
         patch.setattr(launch, "cupy", cupy)
         patch.setattr(launch, "_functions", {})
         patch.setattr(launch, "_captured", [])
-        for name in ("empty", "zeros"):
-            theirs, ours = getattr(launch, name), getattr(np, name)
+        for name, ours in (("empty", np.empty), ("zeros", np.zeros), ("address", address)):
+            theirs = getattr(launch, name)
             for module in _engine():  # who has imported it has a name of its own for it
                 if getattr(module, name, None) is theirs:
                     patch.setattr(module, name, ours)

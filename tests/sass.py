@@ -84,6 +84,11 @@ def loads_of_16_bytes(counted):
     return _of(counted, r"^LDG\b.*\.128\b").total()
 
 
+def stores(counted):
+    """The instructions that store to global memory."""
+    return _of(counted, r"^STG\b")
+
+
 def divisions_of_64_bits(cubin):
     """The functions for it that are linked in: no GPU has an instruction."""
     return {name.decode() for name in re.findall(rb"__cuda_sm\d+_(?:div|rem)_[su]64", cubin)}

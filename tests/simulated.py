@@ -149,6 +149,87 @@ def forward(name):
             assert_close(output, named, tolerance(call, named))
 
 
+def shifted(array):
+    """A copy that begins one element later in memory."""
+    memory = np.empty(array.size + 1, array.dtype)[1:].reshape(array.shape)
+    memory[...] = array
+    return memory
+
+
+def repeated(array):
+    return np.broadcast_to(array[:, :1, :1], array.shape)
+
+
+# Of an array (N, H, W, C), by how many channels are 16 bytes, where these can be taken at once.
+WHOLE = {
+    "as it lies": lambda array, lanes: array[..., : 2 * lanes].copy(),
+    "half of every pixel": lambda array, lanes: array[..., : 2 * lanes].copy()[..., lanes:],
+    "some pixels": lambda array, lanes: array[..., :lanes].copy()[:, ::2, 1:],
+    "backwards": lambda array, lanes: array[..., :lanes].copy()[::-1, ::-1, ::-1],
+    "one pixel": lambda array, lanes: repeated(array[..., :lanes].copy()),
+}
+# And where not.
+APART = {
+    "half a vector left": lambda array, lanes: array[..., : lanes + lanes // 2].copy(),
+    "less than a vector": lambda array, lanes: array[..., : lanes // 2].copy(),
+    "pixels of broken vectors": lambda array, lanes: array[..., : lanes + 1].copy()[..., :lanes],
+    "another address": lambda array, lanes: shifted(array[..., :lanes]),
+    "every other channel": lambda array, lanes: array[..., : 2 * lanes].copy()[..., ::2],
+    "channels backwards": lambda array, lanes: array[..., :lanes].copy()[..., ::-1],
+    "channels first": lambda array, lanes: np.moveaxis(
+        np.moveaxis(array[..., :lanes], -1, 1).copy(), 1, -1
+    ),
+}
+
+
+def vectors():
+    """Channels 16 bytes at a time where the arrays allow it, and the same bits as one by one."""
+    (operator,) = (operator for operator in OPERATORS if operator.name == "roi_align")
+    rng = np.random.default_rng(3)
+    rows = np.array(ROWS[:3], np.float32)
+    for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
+        lanes = 16 // np.dtype(dtype).itemsize
+        for part, cut in (WHOLE | APART).items():
+            maps = cut(rng.normal(size=(2, 4, 5, 2 * lanes)).astype(dtype), lanes)
+            call = Call(np.moveaxis(maps, -1, 1), rows, 2, SCALE)
+            in_vectors(operator, call, part in WHOLE)
+    # More channels than a block takes, of which 1024 // 9 is no number of vectors.
+    maps = rng.normal(size=(1, 4, 5, 132)).astype(np.float32)
+    in_vectors(operator, Call(np.moveaxis(maps, -1, 1), rows[:1], 3, SCALE), True)
+
+
+def in_vectors(operator, call, possible):
+    """A call to results that lie as well as can be, and to others that do not."""
+    rule, reduce, both, corners, images = described(operator, call, {})
+    expected = operator.reference(*call)
+    whole = np.moveaxis(np.full_like(expected, 99, call.input.dtype), 1, -1).copy()
+    started, launch, allowed = [], engine.launch, engine.in_vectors
+
+    def recorded(kernel, *arguments):
+        started.append(kernel.name.startswith("contract_vectors"))
+        launch(kernel, *arguments)
+
+    def pooled(output):
+        maps = np.moveaxis(call.input, 1, -1)
+        engine.pool(rule, reduce, both, maps, corners, images, output, None, -1)
+        assert_close(np.moveaxis(output, -1, 1), expected, tolerance(call, expected))
+        return output.view(np.uint8), started[-1]
+
+    engine.launch = recorded
+    try:
+        result, vectors = pooled(whole.copy())
+        assert vectors is possible
+        other, vectors = pooled(shifted(whole))
+        assert not vectors
+        engine.in_vectors = lambda array: False
+        one_by_one, vectors = pooled(whole.copy())
+        assert not vectors
+    finally:
+        engine.launch, engine.in_vectors = launch, allowed
+    np.testing.assert_array_equal(result, one_by_one)
+    np.testing.assert_array_equal(other, one_by_one)
+
+
 def backward(name):
     """Both gradients, for every option."""
     rng = np.random.default_rng(1)

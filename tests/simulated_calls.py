@@ -17,7 +17,7 @@ from test_forward import accumulator, assert_close, tolerance
 
 sys.modules.update(device_stand_in.modules())
 
-from roi_numba._cuda import gradients, launch, simulator  # noqa: E402
+from roi_numba._cuda import gradients, launch, layout, simulator  # noqa: E402
 
 ROWS = [(0, 0.7, 1.1, 4.3, 3.2), (1, -1, -0.5, 9, 8), (1, np.nan, 1, 2, 2), (7, 1, 1, 3, 3)]
 SHAPE, SIZE, SCALE = (2, 3, 4, 5), (2, 1), 0.75
@@ -29,6 +29,7 @@ def simulate(kernel, grid, arguments):
 
 
 launch.simulate = simulate
+layout.address = lambda array: simulator.address(plain(array))
 gradients.empty = ndarray  # what the engine returns is its own
 gradients.zeros = device_stand_in.zeros
 

@@ -109,6 +109,37 @@ def test_bfloat16_comes_as_its_bits():
     assert "f16" not in ptx
 
 
+@pytest.mark.parametrize("parameter", ["float64*", "float32*", "float16*", "bfloat16*"])
+def test_vectors(parameter):
+    """16 bytes are loaded at once, in order, and stored in the same."""
+    bits = importlib.import_module("roi_numba._cuda.bits")
+    lanes = 128 // compilation._type(parameter).dtype.bitwidth
+
+    def copy(target, source):
+        bits.store_vector(target, 2 * lanes, bits.load_vector(source, lanes))
+
+    def first(target, source):
+        target[0] = bits.load_vector(source, lanes)[0]
+
+    def last(target, source):
+        target[0] = bits.load_vector(source, lanes)[lanes - 1]
+
+    def ptx(body):
+        return Kernel(body, "body", (parameter, parameter), 32).ptx(CC)
+
+    loaded = r"ld\.global\.v\d\.\w+\s+\{(.*)\}, \[%\w+\+16\];"
+    (words,) = re.findall(loaded, whole := ptx(copy))
+    assert re.findall(r"st\.global\.v\d\.\w+\s+\[%\w+\+32\], \{(.*)\};", whole) == [words]
+    # Of a pair the first is the lower half.
+    for body, place, shifts in ((first, 0, 0), (last, -1, 1)):
+        (words,) = re.findall(loaded, text := ptx(body))
+        word = words.split(", ")[place]
+        halves = re.findall(rf"shr\.u32\s+(%\w+), {word}, 16;", text)
+        assert len(halves) == (shifts if lanes == 8 else 0)
+        (word,) = halves or [word]
+        assert re.search(rf"st\.global\.\w+\s+\[%\w+\], {word};", text), text
+
+
 def test_threads_are_the_bound_of_a_launch():
     assert re.search(r"\.maxntid 64\b", grown().ptx(CC))
 

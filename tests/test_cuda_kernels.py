@@ -28,6 +28,9 @@ MOST_REGISTERS = {"float32": 128, "float64": 144}
 """Of a thread, by what is computed in it: with 128, four blocks of 128 threads are on a
 multiprocessor at a time, else three."""
 
+MOST_OF_VECTORS = {"float32": 96, "float64": 128}
+"""Of a thread that takes 16 bytes of channels at once: five blocks and four."""
+
 
 def test_kernels_differ_in_what_names_them():
     """In the cache name and parameters stand for what is compiled."""
@@ -52,5 +55,12 @@ def test_machine_code(kernel, cc):
     assert not sass.local(counted)
     assert usage.local == 0
     assert usage.registers <= MOST_REGISTERS["float64" if double else "float32"]
+    if kernel.name.startswith("contract_vectors"):
+        assert sass.loads_of_16_bytes(counted)
+        # Nothing of map or result goes one by one: no numbers of 16 bits, and one store in all.
+        assert not [name for name in counted if re.match(r"(LDG|STG)\b.*\.U16\b", name)]
+        (store,) = sass.stores(counted).elements()
+        assert ".128" in store
+        assert usage.registers <= MOST_OF_VECTORS["float64" if double else "float32"]
     if kernel.contract:  # not in geometry: rules divide a map among bins in 64 bits
         assert not sass.divisions_of_64_bits(cubin)

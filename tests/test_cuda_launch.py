@@ -322,6 +322,22 @@ def test_within_32_bits(cupy, operator, reduction):
     assert not any("int64" in types for types in near)
 
 
+@pytest.mark.parametrize("stored", STORED, ids=str)
+def test_channels_in_vectors(cupy, stored):
+    """16 bytes at a time from a map to a result of the same format."""
+    (mean,) = [row for row in REDUCTIONS if row[0].name == "roi_align" and row[1] == "mean"]
+    call = Described(*mean, stored, axis=-1)
+    call.features, shape = np.zeros((2, 9, 7, 16), stored), (5, 3, 2, 16)
+    call.grad = np.zeros(shape, call.grad.dtype)
+    call.forward(False)
+    name = cupy.launches[-1].kernel.name
+    assert name.startswith("contract_vectors") is (call.features.dtype.kind in "fV")
+    if call.features.itemsize == 2:
+        call.grad = np.zeros(shape, np.float32)
+        call.forward(False)
+        assert not cupy.launches[-1].kernel.name.startswith("contract_vectors")
+
+
 # ---- memory --------------------------------------------------------------------------------
 
 
@@ -484,6 +500,16 @@ def test_simulated_memory(simulated):
                 memory = Memory(array)
                 assert type(memory[0]) is np.uint16
                 assert memory[0] == (0x3F80 if array is bits else 0xC000)
+
+        # 16 bytes at once lie at multiples of 16, and whole in the memory.
+        memory = Memory(np.arange(12, dtype=np.float32))
+        assert memory.vector(4).tolist() == [4, 5, 6, 7]
+        memory.vector(8)[:] = memory.vector(0)
+        assert [memory[i] for i in range(7, 12)] == [7, 0, 1, 2, 3]
+        assert "multiple of 16 bytes" in raised(ValueError, memory.vector, 2)
+        for index in (-4, 10, 12):
+            raised(IndexError, memory.vector, index)
+
         for dtype in (np.float16, np.bool_, np.uint8, np.int64):
             memory = Memory(np.zeros(4, dtype)[::2])
             memory[2] = 1

@@ -18,3 +18,7 @@ def test_simulated(operator, what):
 
 def test_simulated_grids():
     run("import simulated; simulated.grids('roi_align')", timeout=600, **SIMULATOR)
+
+
+def test_vectors():
+    run("import simulated; simulated.vectors()", timeout=600, **SIMULATOR)

@@ -14,6 +14,7 @@ from on_device import (
     EVERY_OPERATOR,
     MATRIX,
     MAXIMA,
+    MEANS,
     cupy,
     fetched,
     on_device,
@@ -65,7 +66,7 @@ def all_on_device(*arrays):
 
 
 def smooth_call(dtype=np.float32, boxes=200, channels=37):
-    """Many boxes over each other on two maps."""
+    """Many boxes over each other on two maps; 37 channels are no whole vectors of 16 bytes."""
     map = values(3, (2, channels, 40, 50), dtype)
     return Call(map, draw_boxes(boxes, 2, 640), (7, 5), 1 / 16)
 
@@ -169,6 +170,24 @@ def test_equals_the_cpu(operator, reduction, channel_axis, dtype):
         wanted = wanted.astype(np.float64)
         allowed = 1e-4 * max(np.abs(wanted).max(), 1e-3) * max(1, unit / 5e-5)
         assert_close(actual, wanted, allowed)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=ids)
+@MEANS
+def test_channels_in_vectors(operator, reduction, dtype):
+    """16 bytes at a time or one by one, it is the same; and what the CPU says, nearly."""
+    call = smooth_call(dtype, channels=41)
+    maps = np.moveaxis(call.input, 1, -1).copy()[..., :40]  # vectors here do not lie at multiples
+    one_by_one, vectors = (
+        operator.function(each, *call[1:], channel_axis=-1, **operator.reductions[reduction])
+        for each in (maps, maps.copy())
+    )
+    assert_same_bits([vectors], [one_by_one])
+    call = call._replace(input=call.input[:, :40])
+    expected = run(operator.of, call, -1, **operator.reductions[reduction]).astype(np.float64)
+    unit = float(ml_dtypes.finfo(dtype).eps)
+    allowed = 2e-5 * np.abs(expected).max() * max(1, unit / 1e-5)
+    assert_close(np.moveaxis(vectors, -1, 1), expected, allowed)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

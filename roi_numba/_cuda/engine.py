@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .contract import contract_of
-from .formats import accumulator
+from .formats import LANES, accumulator
 from .launch import launch, scratch
-from .layout import flat, offsets, stored
+from .layout import flat, in_vectors, offsets, stored
 from .maximum import maximum_of
 from .rules import DeviceRule, own_options, rule_on_device
 from .tables import bands_of
@@ -19,6 +19,9 @@ ROUND_ENTRIES = 2**24
 
 MOST_BLOCKS = 65535
 """Along y of a grid."""
+
+MOST_LANES = max(LANES.values())
+"""A multiple of all others: so many channels are whole vectors in every format."""
 
 
 class Corners(NamedTuple):
@@ -101,12 +104,13 @@ def rounds(boxes: int, per_box: int) -> list[tuple[int, int]]:
 
 @lru_cache
 def shares(channels: int, units: int) -> tuple[int, int]:
-    """How many channels a block takes, and the number of blocks for all.
+    """How many channels a block takes, whole vectors of them, and the number of blocks for all.
 
     ``units``: what a block does with every channel.  Enough for its threads, and no more blocks
     than a grid has along y.
     """
     share = max(32, 1024 // units, -(-channels // MOST_BLOCKS))
+    share += -share % MOST_LANES
     return share, -(-channels // share)
 
 
@@ -138,7 +142,8 @@ def pool(
     on_device = rule_on_device(rule, len(options[0]) - 1)
     share, blocks = shares(source.channels, bins[0] * bins[1])
     if reduce == "mean":
-        contract = contract_of(source.stored, target.stored, offsets(source, target))
+        vectors = source.stored == target.stored and in_vectors(source) and in_vectors(target)
+        contract = contract_of(source.stored, target.stored, offsets(source, target), vectors)
         weights = accumulator(source.stored).__name__
         per_box = sum(sizes) + 2 * sum(bins)
         for start, count in rounds(len(corners), per_box):

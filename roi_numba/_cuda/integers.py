@@ -8,7 +8,8 @@ from .compile import device
 @device
 def divided(number, by):
     """Quotient and remainder of two non-negative int32."""
-    quotient = np.uint32(np.uint32(number) // np.uint32(by))
+    # Said never to be zero: Numba asks, and libNVVM for sm_100 has a loop for each answer.
+    quotient = np.uint32(np.uint32(number) // max(np.uint32(by), np.uint32(1)))
     rest = np.uint32(np.uint32(number) - np.uint32(quotient * np.uint32(by)))
     return np.int32(quotient), np.int32(rest)
 
@@ -27,11 +28,10 @@ def unit_of(unit, cells, groups, inner, first_channel, at_once):
     Neighbouring units take neighbouring cells, or if `inner` neighbouring channels, so that what
     they read is adjacent either way.
     """
+    slow, fast = divided(unit, groups if inner else cells)
     if inner:
-        cell, group = divided(unit, groups)
-        return cell, np.int32(first_channel + group), groups
-    group, cell = divided(unit, cells)
-    return cell, np.int32(first_channel + group * at_once), np.int32(1)
+        return slow, np.int32(first_channel + fast), groups
+    return fast, np.int32(first_channel + slow * at_once), np.int32(1)
 
 
 @device

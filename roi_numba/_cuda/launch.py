@@ -12,10 +12,10 @@ import numpy as np
 
 from .compile import MISSING, SIMULATED, Kernel
 
-__all__ = ["empty", "launch", "scratch", "zeros"]
+__all__ = ["address", "empty", "launch", "scratch", "zeros"]
 
 if SIMULATED:
-    from .simulator import empty, scratch_arrays, simulate
+    from .simulator import address, empty, scratch_arrays, simulate
 
     zeros: Any = np.zeros
 else:
@@ -24,6 +24,12 @@ else:
     except ImportError as error:
         raise ImportError(MISSING) from error
     empty, zeros = cupy.empty, cupy.zeros
+
+    def address(array: Any) -> int:
+        """Of an array's element [0, …, 0]."""
+        pointer: int = array.data.ptr
+        return pointer
+
 
 _functions: dict[tuple[Kernel, int], Any] = {}
 """Kernels as they are loaded on devices."""

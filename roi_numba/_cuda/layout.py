@@ -3,6 +3,9 @@
 from functools import cache
 from typing import Any, NamedTuple
 
+from .bits import VECTOR
+from .launch import address
+
 LONGEST = 2**31 - 1
 
 
@@ -58,3 +61,13 @@ def flat(array: Any, channel_axis: int) -> Flat:
 def offsets(*arrays: Flat) -> str:
     """The integer that counts through all of the arrays."""
     return "int64" if any(array.long for array in arrays) else "int32"
+
+
+def in_vectors(array: Flat) -> bool:
+    """Whether whole vectors of channels lie next to each other, at addresses that are multiples."""
+    at, count = array.layout, VECTOR // array.array.itemsize
+    return (
+        at.channel == 1
+        and not (array.channels % count or at.outer % count or at.row % count or at.column % count)
+        and address(array.array) % VECTOR == 0
+    )

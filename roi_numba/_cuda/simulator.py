@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays import flat_memory
+from .bits import VECTOR
 from .compile import Kernel, cuda
 
 
@@ -60,6 +61,12 @@ def scratch_arrays(parts: tuple[tuple[int, str], ...]) -> tuple[Any, ...]:
     return (None, *[empty((count,), dtype) for count, dtype in parts])
 
 
+def address(array: Any) -> int:
+    """Of an array's element [0, …, 0]."""
+    at: int = array.__array_interface__["data"][0]
+    return at
+
+
 class Memory:
     """An array as a kernel sees it: a pointer to its element [0, …, 0].
 
@@ -90,6 +97,15 @@ class Memory:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._flat[self._place(index)] = value
+
+    def vector(self, index: Any) -> NDArray[Any]:
+        """The 16 bytes from an index on; ValueError where a GPU would stop at their address."""
+        flat = self._flat
+        first = self._place(index)
+        last = self._place(operator.index(index) + VECTOR // flat.itemsize - 1)
+        if address(flat[first:]) % VECTOR:
+            raise ValueError(f"{index} is not at a multiple of {VECTOR} bytes")
+        return flat[first : last + 1]
 
 
 _one_launch = threading.Lock()
