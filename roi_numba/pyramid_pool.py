@@ -168,7 +168,8 @@ def pyramid_pool_backward(
         return gradients
     if options.get("argmax") is not None:
         raise ValueError(f'argmax must not be given with reduce_levels="{reduce_levels}"')
-    to_maps, to_boxes = [], None
+    to_maps: list[Any] = []
+    to_boxes: Any = None
     parts = _shares(op, grad_output, pyramid, boxes, reduce_levels, options)
     for share, level in zip(parts, _one_by_one(pyramid), strict=True):
         to_map, moved = backward(share, level, boxes, 1.0, **options)

@@ -160,6 +160,9 @@ class ndarray:
     def __gt__(self, other):
         return np.greater(self, other)
 
+    def __lt__(self, other):
+        return np.less(self, other)
+
     __hash__ = None
 
     # ---- to where it is not ------------------------------------------------------------------
@@ -397,6 +400,15 @@ def engine():
         arguments[5] = only(arguments[5], len(arguments[3]))
         engine.pool(*arguments, channel_axis, moving(motion, arguments[4]))
 
+    def pool_levels(rule, reduce, options, maps, levels, *arguments):
+        *arguments, channel_axis = arguments
+        arguments = seen("pool_levels", [*map(checked, maps), *arguments], len(maps), {})
+        arguments[len(maps) + 1] = only(arguments[len(maps) + 1], len(maps[0]))
+        levels = checked(levels)
+        assert levels.dtype == np.int64
+        maps, arguments = arguments[: len(maps)], arguments[len(maps) :]
+        engine.pool_levels(rule, reduce, options, maps, levels, *arguments, channel_axis)
+
     def to_map_of_mean(*arguments, **options):
         arguments, (shape, channel_axis, *motion) = arguments[:5], arguments[5:]
         arguments = seen("to_map_of_mean", arguments, 3, options)
@@ -421,7 +433,10 @@ def engine():
         )  # fmt: skip
         return result if result is None else ndarray.over(result)
 
-    made = {"engine": (pool,), "gradients": (to_map_of_mean, to_boxes_of_mean, at_winners)}
+    made = {
+        "engine": (pool, pool_levels),
+        "gradients": (to_map_of_mean, to_boxes_of_mean, at_winners),
+    }
     found = {}
     for name, functions in made.items():
         found[name] = types.ModuleType(f"roi_numba._cuda.{name}")

@@ -310,6 +310,51 @@ def parts(name):
                 np.testing.assert_array_equal(one.astype(other.dtype), other)
 
 
+def levels(name):
+    """Each box from a map of its own, by its scales: the bits of a call for each map."""
+    rng = np.random.default_rng(5)
+    sizes, ways = [(4, 5), (7, 3), (1, 9), (2, 2)], itertools.cycle(LAYOUTS.values())
+    scales = [(0.75, 0.5), (1.5, 0.25), (0.75, 0.75), (0.1, 2.0)]
+    rows = np.array(ROWS)
+    of_box = rng.integers(0, len(sizes), len(rows))
+    for operator, options in of_operator(name):
+        for dtype, geometry, axis in (
+            (np.float32, np.float32, 1),
+            (np.float32, np.float64, -1),
+            (ml_dtypes.bfloat16, np.float32, -1),
+        ):
+            maps = [
+                np.moveaxis(next(ways)(rng.normal(size=(2, 4, *size)).astype(dtype)), 1, axis)
+                for size in sizes
+            ]
+            own = {name: value for name, value in options.items() if name in operator.options}
+            T = geometry
+            both = [
+                tuple((T(scale), *each) for scale, each in zip(pair, of_axes, strict=True))
+                for of_axes in [operator.rule.options(**own)]
+                for pair in scales
+            ]
+            reduce = options.get("reduce", "mean")
+            with np.errstate(over="ignore"):
+                corners, images = rows[:, 1:].astype(T), rows[:, 0].astype(T)
+            shape = (len(rows), 4, 2, 3) if axis == 1 else (len(rows), 2, 3, 4)
+            output, names = np.full(shape, 99, dtype), np.full(shape, 99)
+            named = () if reduce == "mean" else (names,)
+            engine.pool_levels(
+                operator.rule, reduce, both, maps, of_box, corners, images, output,
+                *(named or (None,)), axis,
+            )  # fmt: skip
+            for level, array in enumerate(maps):
+                there = of_box == level
+                alone = [np.full_like(each[there], 99) for each in (output, names)]
+                engine.pool(
+                    operator.rule, reduce, both[level], array, corners[there], images[there],
+                    alone[0], alone[1] if named else None, axis,
+                )  # fmt: skip
+                for each, expected in zip((output, *named), alone, strict=False):
+                    np.testing.assert_array_equal(each[there], expected)
+
+
 @contextlib.contextmanager
 def in_parts():
     """Tables for a single box, and blocks of two channels."""

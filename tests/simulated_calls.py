@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 import device_stand_in
+import roi_numba
 from device_stand_in import machine, ndarray, plain
 from operators import OPERATORS
 from strategies import Call, values
@@ -29,6 +30,7 @@ def simulate(kernel, grid, arguments):
 
 
 launch.simulate = simulate
+launch.joined = lambda arrays: simulator.joined([*map(plain, arrays)])
 layout.address = lambda array: simulator.address(plain(array))
 gradients.empty = ndarray  # what the engine returns is its own
 gradients.zeros = device_stand_in.zeros
@@ -83,3 +85,39 @@ def backward(operator, options, input, rows):
             limit = 500 * eps * max(np.abs(wanted).max(), np.abs(input.astype(float)).max())
             actual = plain(actual).astype(np.float64)
             np.testing.assert_allclose(actual, wanted, rtol=0, atol=limit)
+
+
+def pyramid(name):
+    """Two maps with scales of their own along y and x, forth and back; a level that is no map's."""
+    (operator,) = (operator for operator in OPERATORS if operator.name == name)
+    rows = np.array([*ROWS, (1, 0.5, 1, 3, 3.5), (0, 2, 0, 4, 2)])
+    levels = np.array([0, 1, 1, 0, 5, 1])
+    scales = [(0.5, 1.0), (1.0, 0.25)]  # powers of two: a box can be scaled beforehand
+    maps = [values(level, (2, 3, *size), np.float64) for level, size in enumerate([(4, 5), (3, 7)])]
+    for options in operator.reductions.values():
+        arguments = there(rows), SIZE
+        keywords = options | {"spatial_scales": scales, "levels": there(levels)}
+        found = plain(
+            roi_numba.pyramid_pool(
+                operator.function, list(map(there, maps)), *arguments, **keywords
+            )
+        )
+        upstream = values(2, found.shape, np.float64)
+        to_maps, to_boxes = roi_numba.pyramid_pool_backward(
+            operator.function, there(upstream), list(map(there, maps)), there(rows), **keywords
+        )
+        assert not found[levels == 5].any()
+        assert not plain(to_boxes)[levels == 5].any()
+        for level, (y, x) in enumerate(scales):
+            on = levels == level
+            factors = np.array([1, x, y, x, y])
+            here = maps[level], rows[on] * factors
+            expected = operator.reference(*here, SIZE, 1.0, **options)
+            backward = operator.reference_backward(upstream[on], *here, 1.0, **options)
+            for actual, wanted in (
+                (found[on], expected),
+                (plain(to_maps[level]), backward[0]),
+                (plain(to_boxes)[on], backward[1] * factors),
+            ):
+                np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-12)
+    assert (machine.waits, machine.device) == (0, 0)

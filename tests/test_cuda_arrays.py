@@ -809,9 +809,10 @@ def test_without_cupy(monkeypatch):
 # ---- with kernels --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("what", ["calls", "pyramid"])
 @EVERY_OPERATOR
-def test_with_simulated_kernels(operator):
+def test_with_simulated_kernels(operator, what):
     """The whole way, from the public function to the kernels and back."""
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: extra cuda13")
-    code = f"import simulated_calls; simulated_calls.calls({operator.name!r})"
+    code = f"import simulated_calls; simulated_calls.{what}({operator.name!r})"
     run(code, timeout=600, NUMBA_ENABLE_CUDASIM=1, NUMBA_DISABLE_JIT=1)

@@ -10,7 +10,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: extra cud
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": 1, "NUMBA_DISABLE_JIT": 1}
 
 
-@pytest.mark.parametrize("what", ["forward", "backward", "rates", "parts"])
+@pytest.mark.parametrize("what", ["forward", "backward", "rates", "parts", "levels"])
 @pytest.mark.parametrize("operator", OPERATORS, ids=ids)
 def test_simulated(operator, what):
     run(f"import simulated; simulated.{what}({operator.name!r})", timeout=600, **SIMULATOR)

@@ -339,9 +339,7 @@ def test_the_first_of_equal_maxima_takes_the_gradient():
     boxes = np.array([[0, 0.0, 0, 3, 3]])
     arguments = {"spatial_scales": [1, 1], "reduce_levels": "max"}
     grad = np.ones((1, 2, 1, 1), np.float32)
-    (first, second), _ = pyramid_pool_backward(
-        roi_numba.roi_align, grad, maps, boxes, **arguments
-    )
+    (first, second), _ = pyramid_pool_backward(roi_numba.roi_align, grad, maps, boxes, **arguments)
     assert first.sum() == pytest.approx(2)
     assert not second.any()
 

@@ -131,8 +131,8 @@ def maximum(
 
 @kernel
 def maximum_large(
-    source, layout, target, target_layout, numbers, sizes, bins, table, order, groups, whole, labels,
-    labels_layout, like, places, first_item, last_item,
+    source, layout, target, target_layout, numbers, sizes, bins, table, order, groups, whole,
+    labels, labels_layout, like, places, first_item, last_item,
 ):  # fmt: skip
     """`maximum` for single boxes whose region is too large for scratch: bin by bin, in chunks."""
     lanes = LANE_BYTES // like.itemsize

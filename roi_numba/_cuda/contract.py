@@ -8,6 +8,7 @@ import numpy as np
 from .compile import Kernel, block, cuda, device
 from .formats import LANES, accumulator, loader, saver, vector_loader, vector_saver
 from .integers import divided, groups_of, unit_of
+from .levels import picker
 
 THREADS = block(128)
 
@@ -112,7 +113,9 @@ def combiner(lanes: int) -> Any:
 
 
 @cache
-def contract_of(stored: str, result: str, offsets: str, vectors: bool) -> Kernel:
+def contract_of(
+    stored: str, result: str, offsets: str, vectors: bool, several: bool = False
+) -> Kernel:
     """The kernel that pools maps stored as `stored` into `result`.
 
     A block pools a share of the channels of one box, a thread one bin of a few channels at a time:
@@ -121,26 +124,30 @@ def contract_of(stored: str, result: str, offsets: str, vectors: bool) -> Kernel
     is adjacent either way.  ``offsets``: int32 where no array is longer than it can count.
     ``vectors``: whether both arrays, of one format, can be taken 16 bytes at a time
     (`layout.in_vectors`); a share is then of whole vectors, and `inner` or not is not asked.
+    ``several``: whether each box has a map of its own (`levels`).
     """
     N, A = np.dtype(offsets).type, accumulator(stored)
     lanes = together if vectors else apart
     at_once, unit_at, places_of, load, save = lanes(stored, result, N)
     combined, nothing = combiner(at_once), (A(0),) * at_once
+    pick = picker(several, offsets)
 
     def contract(
         source, image_stride, channel_stride, row_stride, column_stride, channels,
         begin, end, index, weight, image, bins_y, bins_x,
         target, start, box_stride, target_channel_stride, bin_row_stride, bin_column_stride,
-        share, inner,
+        share, inner, levels, maps,
     ):  # fmt: skip
         k = cuda.blockIdx.x
         first_channel = cuda.blockIdx.y * share
         groups = groups_of(min(share, channels - first_channel), at_once)
         bins = np.int32(bins_y * bins_x)
         number = image[k]
-        plane = N(0)
+        plane, image_stride, channel_stride, row_stride, column_stride, _, _ = pick(
+            levels, maps, start + k, image_stride, channel_stride, row_stride, column_stride, 0, 0
+        )
         if number >= 0:
-            plane = N(number * image_stride)
+            plane += N(number * image_stride)
         out = N((start + k) * box_stride)
         last = channels - 1
         limit = min(first_channel + share, channels)
@@ -167,7 +174,7 @@ def contract_of(stored: str, result: str, offsets: str, vectors: bool) -> Kernel
     parameters = (
         f"{stored}*", *[offsets] * 4, "int32",
         "int32*", "int32*", "int32*", A_pointer, "int32*", "int32", "int32",
-        f"{result}*", "int32", *[offsets] * 4, "int32", "int32",
+        f"{result}*", "int32", *[offsets] * 4, "int32", "int32", "int64*", "int64*",
     )  # fmt: skip
-    name = "contract_vectors" if vectors else "contract"
+    name = "contract" + "_vectors" * vectors + "_levels" * several
     return Kernel(contract, f"{name}_{stored}_{offsets}", parameters, THREADS)

@@ -10,8 +10,9 @@ from .contract import contract_of
 from .formats import LANES, accumulator
 from .launch import launch, scratch
 from .layout import flat, in_vectors, offsets, stored
+from .levels import ONE, Maps, one_map, several_maps
 from .maximum import maximum_of
-from .rules import DeviceRule, own_options, rule_on_device
+from .rules import DeviceRule, axis_options, rule_on_device
 from .tables import bands_of
 
 ROUND_ENTRIES = 2**24
@@ -67,10 +68,12 @@ def tabulate(
     sizes: tuple[int, int],
     weights: str,
     motion: Any = None,
+    maps: Maps | None = None,
 ) -> Bands:
     """Fill a table for `count` boxes from number `start`.
 
     ``motion``: the axis that moves and how the corners do, (K, 4) in the dtype of the corners.
+    ``maps``: what is pooled, if it may be several; `sizes` are the largest then.
     """
     capacity = sizes[0] + 2 * bins[0], sizes[1] + 2 * bins[1]
     both, room = bins[0] + bins[1], capacity[0] + capacity[1]
@@ -84,11 +87,13 @@ def tabulate(
     )
     table = Bands(capacity, *parts)
     moved, velocity = motion or (-1, boxes.arguments[0])
-    kernel = bands_of(rule, boxes.geometry, boxes.numbers, weights, what)
+    several = maps is not None and maps.several
+    kernel = bands_of(rule, boxes.geometry, boxes.numbers, weights, what, several)
     arguments = (
         *boxes.arguments, velocity, velocity.strides[0] // velocity.itemsize, moved,
-        options[0][0], *own_options(options[0][1:], options[1][1:]), *bins, *sizes, images, start,
+        *axis_options(options), *bins, *sizes, images, start,
         *capacity, table.begin, table.end, table.index, table.weight, table.image, table.windows,
+        *(ONE if maps is None else maps.arguments),
     )  # fmt: skip
     launch(kernel, (count,), arguments)
     return table
@@ -136,36 +141,80 @@ def pool(
     A box whose number is no image's, or whose corners are not finite, gives zeros.  With a `motion`
     it is the rate of change of a mean that is pooled (`tables.bands_of`).
     """
-    source, target = flat(features, channel_axis), flat(output, channel_axis)
+    maps = one_map(flat(features, channel_axis))
+    _pool(
+        rule, reduce, options, maps, len(features), corners, images, output, argmax, channel_axis,
+        motion,
+    )  # fmt: skip
+
+
+def pool_levels(
+    rule: Any,
+    reduce: str,
+    options: list[Any],
+    maps: list[Any],
+    levels: Any,
+    corners: Any,
+    images: Any,
+    output: Any,
+    argmax: Any,
+    channel_axis: int,
+) -> None:
+    """Pool each box from the map that `levels` (K,) says, each map by its own options."""
+    flats = [flat(each, channel_axis) for each in maps]
+    together = several_maps(flats, levels, options, stored(corners.dtype))
+    _pool(
+        rule, reduce, options[0], together, len(maps[0]), corners, images, output, argmax,
+        channel_axis,
+    )  # fmt: skip
+
+
+def _pool(
+    rule: Any,
+    reduce: str,
+    options: Any,
+    maps: Maps,
+    n_images: int,
+    corners: Any,
+    images: Any,
+    output: Any,
+    argmax: Any,
+    channel_axis: int,
+    motion: Any = None,
+) -> None:
+    source, target = maps.first, flat(output, channel_axis)
     boxes = boxes_of(corners, images)
-    bins, sizes = (target.rows, target.columns), (source.rows, source.columns)
+    bins, sizes = (target.rows, target.columns), maps.sizes
     on_device = rule_on_device(rule, len(options[0]) - 1)
     share, blocks = shares(source.channels, bins[0] * bins[1])
     if reduce == "mean":
-        vectors = source.stored == target.stored and in_vectors(source) and in_vectors(target)
-        contract = contract_of(source.stored, target.stored, offsets(source, target), vectors)
+        vectors = source.stored == target.stored and maps.in_vectors and in_vectors(target)
+        contract = contract_of(
+            source.stored, target.stored, offsets(maps, target), vectors, maps.several
+        )
         weights = accumulator(source.stored).__name__
         per_box = sum(sizes) + 2 * sum(bins)
         for start, count in rounds(len(corners), per_box):
             table = tabulate(
-                on_device, "weights" if motion is None else "rates", options, boxes, len(features),
-                start, count, bins, sizes, weights, motion,
+                on_device, "weights" if motion is None else "rates", options, boxes, n_images,
+                start, count, bins, sizes, weights, motion, maps,
             )  # fmt: skip
             arguments = (
-                source.array, *source.layout, source.channels,
+                maps.source, *source.layout, source.channels,
                 table.begin, table.end, table.index, table.weight, table.image, *bins,
-                target.array, start, *target.layout, share, source.inner,
+                target.array, start, *target.layout, share, source.inner, *maps.arguments[:2],
             )  # fmt: skip
             launch(contract, (count, blocks), arguments)
         return
     names = target if argmax is None else flat(argmax, channel_axis)
     kernel = maximum_of(
         on_device, boxes.geometry, boxes.numbers, source.stored, target.stored,
-        offsets(source, target, names), argmax is not None,
+        offsets(maps, target, names), argmax is not None, maps.several,
     )  # fmt: skip
     arguments = (
-        source.array, *source.layout, source.channels, len(features), *sizes, *boxes.arguments,
-        options[0][0], *own_options(options[0][1:], options[1][1:]), apart(reduce), *bins,
+        maps.source, *source.layout, source.channels, n_images, *sizes, *boxes.arguments,
+        *axis_options(options), apart(reduce), *bins,
         target.array, *target.layout, names.array, *names.layout, share, source.inner,
+        *maps.arguments,
     )  # fmt: skip
     launch(kernel, (len(corners), blocks), arguments)

@@ -29,7 +29,7 @@ def gather_of(
 
     def gather(
         grad, grad_box, grad_channel, grad_row, grad_column, channels,
-        corners, corner_row, corner_column, scale,
+        corners, corner_row, corner_column, scale_y, scale_x,
         height, width, y_first, y_second, x_first, x_second, apart, bins_y, bins_x,
         names, name_box, name_channel, name_row, name_column,
         line_begin, line_end, line_bin, windows, count, touched, boxes, start,
@@ -42,7 +42,7 @@ def gather_of(
         image, tile_y, tile_x = tile_of(tile, tiles_y, tiles_x)
         plane = N(image * image_stride)
         first = np.int64(tile) * boxes
-        option_y, option_x = pack(scale, y_first, y_second), pack(scale, x_first, x_second)
+        option_y, option_x = pack(scale_y, y_first, y_second), pack(scale_x, x_first, x_second)
         move_x1, move_y1, move_x2, move_y2 = A(0), A(0), A(0), A(0)
         for unit in range(cuda.threadIdx.x, np.int32(PIXELS * mine), THREADS):
             pixel, c, _ = unit_of(unit, PIXELS, mine, inner, first_channel, 1)
@@ -108,7 +108,7 @@ def gather_of(
             save(target, place, total)
 
     parameters = (
-        f"{stored}*", *[offsets] * 4, "int32", f"{geometry}*", "int64", "int64", geometry,
+        f"{stored}*", *[offsets] * 4, "int32", f"{geometry}*", "int64", "int64", geometry, geometry,
         *GEOMETRY[1:], "int64*", *[offsets] * 4,
         "int32*", "int32*", "int32*", "int32*", "int32*", "int32*", "int32", "int32",
         f"{result}*", *[offsets] * 4, f"{geometry}*", "int64",

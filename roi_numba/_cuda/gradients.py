@@ -19,7 +19,7 @@ from .gather import gather_of
 from .launch import empty, launch, scratch, zeros
 from .layout import LONGEST, Flat, flat, offsets
 from .project import project_of
-from .rules import DeviceRule, own_options, rule_on_device
+from .rules import DeviceRule, axis_options, rule_on_device
 from .scatter import scatter_of, spread_of
 from .turned import THREADS, TILE_HEIGHT, TILE_WIDTH, touching, turned_of
 from .winners import boxes_of as gradient_to_boxes
@@ -250,7 +250,8 @@ def at_winners(
     bins, sizes = (names.rows, names.columns), (source.rows, source.columns)
     counted(source.channels, bins)
     given = boxes_of(corners, images)
-    own = own_options(options[0][1:], options[1][1:])
+    of_axes = axis_options(options)
+    scales, own = of_axes[:2], of_axes[2:]
     weights = accumulator(source.stored).__name__
     on_device = rule_on_device(rule, len(options[0]) - 1)
     velocity, moving = (corners, False) if motion is None else (motion, True)
@@ -263,7 +264,7 @@ def at_winners(
             on_device, *layouts, target.stored, offsets(source, names, target), moving, False
         )
         arguments = (
-            source.array, *source.layout, source.channels, *given.arguments, options[0][0],
+            source.array, *source.layout, source.channels, *given.arguments, *scales,
             len(features), *sizes, *all_options, names.array, *names.layout,
             target.array, *target.layout, velocity, motion_row, source.inner,
         )  # fmt: skip
@@ -276,7 +277,7 @@ def at_winners(
             on_device, *layouts, gradient.stored, weights, offsets(source, names, gradient)
         )
         arguments = (
-            source.array, *source.layout, source.channels, *given.arguments, options[0][0],
+            source.array, *source.layout, source.channels, *given.arguments, *scales,
             len(features), *sizes, *all_options, names.array, *names.layout,
             gradient.array, *gradient.layout, result, source.inner,
         )  # fmt: skip
@@ -290,7 +291,7 @@ def at_winners(
             offsets(target, names, gradient), moving, True,
         )  # fmt: skip
         arguments = (
-            target.array, *target.layout, target.channels, *given.arguments, options[0][0],
+            target.array, *target.layout, target.channels, *given.arguments, *scales,
             len(features), *sizes, *all_options, names.array, *names.layout,
             gradient.array, *gradient.layout, velocity, motion_row, target.inner,
         )  # fmt: skip
@@ -308,7 +309,7 @@ def at_winners(
     ):  # fmt: skip
         arguments = (
             gradient.array, *gradient.layout, gradient.channels, *given.arguments[:3],
-            options[0][0], *sizes, *all_options, names.array, *names.layout,
+            *scales, *sizes, *all_options, names.array, *names.layout,
             lines.begin, lines.end, lines.bin, table.windows, lines.count, lines.touched, count,
             start, target.array, *target.layout, velocity, motion_row, *tiles[1:], share,
             target.inner,

@@ -15,7 +15,7 @@ from .compile import MISSING, SIMULATED, Kernel
 __all__ = ["address", "empty", "launch", "scratch", "zeros"]
 
 if SIMULATED:
-    from .simulator import address, empty, scratch_arrays, simulate
+    from .simulator import address, empty, joined, scratch_arrays, simulate
 
     zeros: Any = np.zeros
 else:
@@ -37,7 +37,7 @@ _functions: dict[tuple[Kernel, int], Any] = {}
 _loading = threading.Lock()
 
 
-ITEMSIZE = {"int32": 4, "float32": 4, "float64": 8}
+ITEMSIZE = {"int32": 4, "int64": 8, "float32": 4, "float64": 8}
 
 
 def launch(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
@@ -83,6 +83,33 @@ _captured: list[Any] = []
 """What CUDA graphs write to at every replay: nobody tells when they are gone."""
 
 
+def captured(memory: Any) -> bool:
+    """Whether the call becomes part of a CUDA graph; if so its memory is kept from now on."""
+    if SIMULATED:
+        return False
+    stream = cupy.cuda.get_current_stream()
+    # The default streams, 0 and 1, cannot be captured, and to ask them fails while another is.
+    capturing: bool = stream.ptr > 1 and stream.is_capturing()
+    if capturing:
+        _captured.append(memory)
+    return capturing
+
+
+def current() -> tuple[int, int]:
+    """The device and the stream that launches go to."""
+    if SIMULATED:
+        return 0, 0
+    return cupy.cuda.runtime.getDevice(), cupy.cuda.get_current_stream().ptr
+
+
+def memory_of_all(maps: list[Any]) -> tuple[Any, list[int]]:
+    """Memory in which all arrays (`Flat`) lie, and where their elements [0, …, 0] are in it."""
+    if SIMULATED:
+        return joined([each.array for each in maps])
+    start, size = address(maps[0].array), maps[0].array.itemsize
+    return maps[0].array, [(address(each.array) - start) // size for each in maps]
+
+
 ALIGNMENT = 16
 """Bytes, what the widest load asks for."""
 
@@ -101,9 +128,6 @@ def scratch(*parts: tuple[int, str]) -> tuple[Any, ...]:
         places.append(size)
         size += -(-count * ITEMSIZE[dtype] // ALIGNMENT) * ALIGNMENT
     memory = cupy.cuda.alloc(size)
-    stream = cupy.cuda.get_current_stream()
-    # The default streams, 0 and 1, cannot be captured, and to ask them fails while another is.
-    if stream.ptr > 1 and stream.is_capturing():
-        _captured.append(memory)
+    captured(memory)
     start = memory.ptr
     return (memory, *[start + place for place in places])

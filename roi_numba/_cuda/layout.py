@@ -58,7 +58,7 @@ def flat(array: Any, channel_axis: int) -> Flat:
     return Flat(array, layout, channels, rows, columns, stored(array.dtype), reach > LONGEST)
 
 
-def offsets(*arrays: Flat) -> str:
+def offsets(*arrays: Any) -> str:
     """The integer that counts through all of the arrays."""
     return "int64" if any(array.long for array in arrays) else "int32"
 

@@ -12,31 +12,44 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compile import SIMULATED, Kernel, block, cuda, device
-from .launch import kept, launch, owner_of_stream, scratch
-from .layout import Flat, offset_between
+from .compile import Kernel, block, cuda, device
+from .launch import captured, current, launch, memory_of_all, scratch
+from .layout import Flat, in_vectors
 
 FIELDS = 7
 """Of a map: its first element, counted from that of the first map; the distances of a `Layout`; its
 height and width."""
 
 MOST_TABLES = 64
-"""Kept, for calls with maps in the same places."""
+"""Kept for calls with maps in the same places."""
 
 _tables: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
 
 
+ONE = 0, 0, 0
+"""What kernels get for the levels of the boxes and the table's two parts if there is one map."""
+
+
 class Maps(NamedTuple):
-    """What kernels for several maps take, beside a layout and a scale that they leave alone."""
+    """One map, or several, as kernels take them: `first` says of what kind all are.
 
+    ``sizes`` are the largest, ``arguments`` as in `ONE`, ``memory`` is what they lie in.
+    """
+
+    first: Flat
     source: Any
+    sizes: tuple[int, int]
+    long: bool
+    in_vectors: bool
+    several: bool
+    arguments: tuple[Any, Any, Any]
     memory: Any
-    places: Any
-    scales: Any
 
 
-NO_LEVELS = 0, 0, 0
-"""What they take in the place of levels, places and scales where there is a single map."""
+def one_map(array: Flat) -> Maps:
+    """A single map."""
+    sizes = array.rows, array.columns
+    return Maps(array, array.array, sizes, array.long, in_vectors(array), False, ONE, None)
 
 
 @cache
@@ -94,31 +107,38 @@ def scaler(several: bool) -> Any:
     if several:
 
         @device
-        def scales_of(levels, scales, k, scale):
+        def scales_of(levels, scales, k, scale_y, scale_x):
             return scales[2 * levels[k]], scales[2 * levels[k] + 1]
     else:
 
         @device
-        def scales_of(levels, scales, k, scale):
-            return scale, scale
+        def scales_of(levels, scales, k, scale_y, scale_x):
+            return scale_y, scale_x
 
     return scales_of
 
 
-def tabled(maps: list[Flat], options: list[Any], geometry: str) -> Maps:
-    """Describe maps to kernels."""
-    source, origins = offset_between(maps)
+def several_maps(maps: list[Flat], levels: Any, options: list[Any], geometry: str) -> Maps:
+    """Maps of which `levels` (K,), int64, has the number of each box's; each by its own options."""
+    source, origins = memory_of_all(maps)
     scales = [(y[0], x[0]) for y, x in options]
     rows = [
         (origin, *each.layout, each.rows, each.columns)
         for origin, each in zip(origins, maps, strict=True)
     ]
-    where = owner_of_stream()
-    key = (*where, geometry, *rows, *scales)
-    table = None if SIMULATED else _tables.get(key)
+    key = (*current(), geometry, *rows, *scales)
+    table = _tables.get(key)
     if table is None:
         table = scratch((len(maps) * FIELDS, "int64"), (len(maps) * 2, geometry))
-        kernel = describe_of(geometry)
         for level, (row, scale) in enumerate(zip(rows, scales, strict=True)):
-            launch(kernel, (1,), (*table[1:], level, *row, *scale))
-    return Maps(source, *table)
+            launch(describe_of(geometry), (1,), (*table[1:], level, *row, *scale))
+        if not captured(table[0]):  # what a graph writes is there once it runs
+            _tables[key] = table
+            if len(_tables) > MOST_TABLES:
+                _tables.popitem(last=False)
+    else:
+        captured(table[0])
+    sizes = max(each.rows for each in maps), max(each.columns for each in maps)
+    # Distances between maps are longer than any map.
+    vectors = all(in_vectors(each) for each in maps)
+    return Maps(maps[0], source, sizes, True, vectors, True, (levels, *table[1:]), table[0])

@@ -11,6 +11,7 @@ from .._scalar import MANY_SAMPLES
 from .compile import Kernel, block, cuda, device
 from .formats import accumulator, loader, saver
 from .integers import divided, groups_of, unit_of
+from .levels import picker, scaler
 from .rules import DeviceRule, checked_box
 
 THREADS = block(128)
@@ -44,7 +45,7 @@ def better(value, best):
 @cache
 def maximum_of(
     rule: DeviceRule, geometry: str, numbers: str, stored: str, result: str, offsets: str,
-    named: bool,
+    named: bool, several: bool = False,
 ) -> Kernel:  # fmt: skip
     """The kernel that pools maxima; blocks and threads as in `contract`.
 
@@ -53,6 +54,7 @@ def maximum_of(
     N, A = np.dtype(offsets).type, accumulator(stored)
     load, save = loader(stored), saver(result)
     span, entries, entry, pack = rule.span, rule.entries, rule.entry, rule.pack
+    pick, scales_of = picker(several, offsets), scaler(several)
     cells = rule.argmax == "cell"
 
     @device
@@ -71,10 +73,11 @@ def maximum_of(
 
     def maximum(
         source, image_stride, channel_stride, row_stride, column_stride, channels, images, height,
-        width, corners, corner_row, corner_column, numbers, number_stride, scale, y_first,
-        y_second, x_first, x_second, apart, bins_y, bins_x, target, box_stride,
+        width, corners, corner_row, corner_column, numbers, number_stride, scale_y, scale_x,
+        y_first, y_second, x_first, x_second, apart, bins_y, bins_x, target, box_stride,
         target_channel_stride, bin_row_stride, bin_column_stride, names, name_box_stride,
-        name_channel_stride, name_row_stride, name_column_stride, share, inner,
+        name_channel_stride, name_row_stride, name_column_stride, share, inner, levels, maps,
+        scales,
     ):  # fmt: skip
         k = cuda.blockIdx.x
         first_channel = cuda.blockIdx.y * share
@@ -83,11 +86,14 @@ def maximum_of(
         number, x1, y1, x2, y2 = checked_box(
             corners, k * corner_row, corner_column, numbers, k * number_stride, images
         )
-        option_y, option_x = pack(scale, y_first, y_second), pack(scale, x_first, x_second)
+        plane, image_stride, channel_stride, row_stride, column_stride, height, width = pick(
+            levels, maps, k, image_stride, channel_stride, row_stride, column_stride, height, width
+        )
+        scale_y, scale_x = scales_of(levels, scales, k, scale_y, scale_x)
+        option_y, option_x = pack(scale_y, y_first, y_second), pack(scale_x, x_first, x_second)
         box_y, box_x = span(y1, y2, bins_y, option_y), span(x1, x2, bins_x, option_x)
-        plane = N(0)
         if number >= 0:
-            plane = N(number * image_stride)
+            plane += N(number * image_stride)
         for unit in range(cuda.threadIdx.x, np.int32(bins * groups), THREADS):
             cell, channel, step = unit_of(unit, bins, groups, inner, first_channel, AT_ONCE)
             p, q = divided(cell, bins_x)
@@ -154,10 +160,11 @@ def maximum_of(
 
     parameters = (
         f"{stored}*", *[offsets] * 4, "int32", "int32", "int32", "int32",
-        f"{geometry}*", "int64", "int64", f"{numbers}*", "int64", geometry,
+        f"{geometry}*", "int64", "int64", f"{numbers}*", "int64", geometry, geometry,
         "int64", "int64", "int64", "int64", "int32", "int32", "int32",
         f"{result}*", *[offsets] * 4, "int64*" if named else f"{result}*", *[offsets] * 4,
-        "int32", "int32",
+        "int32", "int32", "int64*", "int64*", f"{geometry}*",
     )  # fmt: skip
-    name = f"maximum_{rule.name}_{geometry}_{numbers}_{stored}_{offsets}" + "_named" * named
+    name = f"maximum_{rule.name}_{geometry}_{numbers}_{stored}_{offsets}"
+    name += "_named" * named + "_levels" * several
     return Kernel(maximum, name, parameters, THREADS, contract=False)

@@ -89,5 +89,5 @@ GEOMETRY = (
 
 
 def boxes_parameters(geometry: str, numbers: str) -> tuple[str, ...]:
-    """Types of corners and numbers with their strides, and the scale."""
-    return f"{geometry}*", "int64", "int64", f"{numbers}*", "int64", geometry
+    """Types of corners and numbers with their strides, and the scales."""
+    return f"{geometry}*", "int64", "int64", f"{numbers}*", "int64", geometry, geometry

@@ -45,6 +45,12 @@ def own_options(y: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[int, int, int, 
     return first, second, third, fourth
 
 
+def axis_options(options: Any) -> tuple[Any, ...]:
+    """The scales and then the operator's own options of the y and the x axis."""
+    y, x = options
+    return y[0], x[0], *own_options(y[1:], x[1:])
+
+
 @device
 def corners_of(corners, at, step):
     """x1, y1, x2, y2 of the box whose corners begin at `at`."""

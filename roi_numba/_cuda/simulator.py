@@ -67,6 +67,20 @@ def address(array: Any) -> int:
     return at
 
 
+def joined(arrays: list[NDArray[Any]]) -> tuple[NDArray[Any], list[int]]:
+    """One copy of the memory of all, and where their elements [0, …, 0] are in it."""
+    parts, origins, start = [], [], 0
+    for array in arrays:
+        if array.size:
+            flat, origin, _ = flat_memory(array)
+            origins.append(start + origin)
+            parts.append(flat.view(array.dtype))
+            start += len(flat)
+        else:
+            origins.append(start)
+    return np.concatenate([arrays[0].reshape(-1)[:0], *parts]), origins
+
+
 class Memory:
     """An array as a kernel sees it: a pointer to its element [0, …, 0].
 

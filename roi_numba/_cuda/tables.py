@@ -14,13 +14,16 @@ from functools import cache
 import numpy as np
 
 from .compile import Kernel, block, cuda, device
+from .levels import picker, scaler
 from .rules import DeviceRule, checked_box
 
 THREADS = block(64)
 
 
 @cache
-def bands_of(rule: DeviceRule, geometry: str, numbers: str, weights: str, what: str) -> Kernel:
+def bands_of(
+    rule: DeviceRule, geometry: str, numbers: str, weights: str, what: str, several: bool = False
+) -> Kernel:
     """The kernel that fills a table for means, one block for each box.
 
     ``what``: "weights"; or "rates" of change along one axis, ``moved``, as the corners of box k
@@ -28,6 +31,7 @@ def bands_of(rule: DeviceRule, geometry: str, numbers: str, weights: str, what: 
     """
     T, A = np.dtype(geometry).type, np.dtype(weights).type
     span, entries, entry, slope, pack = rule.span, rule.entries, rule.entry, rule.slope, rule.pack
+    pick, scales_of = picker(several, "int64"), scaler(several)
 
     if what == "weights" or slope is None:
 
@@ -58,12 +62,15 @@ def bands_of(rule: DeviceRule, geometry: str, numbers: str, weights: str, what: 
 
     def bands(
         corners, corner_row, corner_column, numbers, number_stride, motion, motion_stride,
-        moved, scale, y_first, y_second, x_first, x_second, bins_y, bins_x, height, width, images,
-        start, capacity_y, capacity_x, begin, end, index, weight, image, windows,
+        moved, scale_y, scale_x, y_first, y_second, x_first, x_second, bins_y, bins_x, height,
+        width, images, start, capacity_y, capacity_x, begin, end, index, weight, image, windows,
+        levels, places, scales,
     ):  # fmt: skip
         used = cuda.shared.array(2, np.int32)
         window = cuda.shared.array(4, np.int32)
         k, thread = cuda.blockIdx.x, cuda.threadIdx.x
+        _, _, _, _, _, height, width = pick(levels, places, start + k, 0, 0, 0, 0, height, width)
+        scale_y, scale_x = scales_of(levels, scales, start + k, scale_y, scale_x)
         if thread < 2:
             used[thread] = 0
             window[2 * thread] = width if thread else height
@@ -76,11 +83,11 @@ def bands_of(rule: DeviceRule, geometry: str, numbers: str, weights: str, what: 
         move = (start + k) * motion_stride
         for b in range(thread, bins_y + bins_x, THREADS):
             axis, p, n, size, low, high = 0, b, bins_y, height, y1, y2
-            option = pack(scale, y_first, y_second)
+            option = pack(scale_y, y_first, y_second)
             room, capacity = k * (capacity_y + capacity_x), capacity_y
             if b >= bins_y:
                 axis, p, n, size, low, high = 1, b - bins_y, bins_x, width, x1, x2
-                option = pack(scale, x_first, x_second)
+                option = pack(scale_x, x_first, x_second)
                 room, capacity = room + capacity_y, capacity_x
             moves = axis == moved
             by_low, by_high = T(0), T(0)
@@ -131,9 +138,10 @@ def bands_of(rule: DeviceRule, geometry: str, numbers: str, weights: str, what: 
 
     g = f"{geometry}*"
     parameters = (
-        g, "int64", "int64", f"{numbers}*", "int64", g, "int64", "int32", geometry, "int64",
-        "int64", "int64", "int64", "int32", "int32", "int32", "int32", "int32", "int64", "int32",
-        "int32", "int32*", "int32*", "int32*", f"{weights}*", "int32*", "int32*",
+        g, "int64", "int64", f"{numbers}*", "int64", g, "int64",
+        "int32", geometry, geometry, *["int64"] * 4, "int32", "int32", "int32",
+        "int32", "int32", "int64", "int32", "int32", "int32*", "int32*", "int32*", f"{weights}*",
+        "int32*", "int32*", "int64*", "int64*", g,
     )  # fmt: skip
-    name = f"bands_{rule.name}_{geometry}_{numbers}_{weights}_{what}"
+    name = f"bands_{rule.name}_{geometry}_{numbers}_{weights}_{what}" + "_levels" * several
     return Kernel(bands, name, parameters, THREADS, contract=False)

@@ -45,7 +45,7 @@ def values_of(
 
     def values(
         source, image_stride, channel_stride, row_stride, column_stride, channels,
-        corners, corner_row, corner_column, numbers, number_stride, scale,
+        corners, corner_row, corner_column, numbers, number_stride, scale_y, scale_x,
         images, height, width, y_first, y_second, x_first, x_second, apart, bins_y, bins_x,
         names, name_box, name_channel, name_row, name_column,
         target, target_box, target_channel, target_row, target_column, motion, motion_row, inner,
@@ -54,7 +54,7 @@ def values_of(
         image, x1, y1, x2, y2 = checked_box(
             corners, k * corner_row, corner_column, numbers, k * number_stride, images
         )
-        option_y, option_x = pack(scale, y_first, y_second), pack(scale, x_first, x_second)
+        option_y, option_x = pack(scale_y, y_first, y_second), pack(scale_x, x_first, x_second)
         box_y, box_x = span(y1, y2, bins_y, option_y), span(x1, x2, bins_x, option_x)
         move_x1, move_y1, move_x2, move_y2 = A(0), A(0), A(0), A(0)
         if moving:
@@ -121,7 +121,7 @@ def boxes_of(
 
     def boxes(
         source, image_stride, channel_stride, row_stride, column_stride, channels,
-        corners, corner_row, corner_column, numbers, number_stride, scale,
+        corners, corner_row, corner_column, numbers, number_stride, scale_y, scale_x,
         images, height, width, y_first, y_second, x_first, x_second, apart, bins_y, bins_x,
         names, name_box, name_channel, name_row, name_column,
         grad, grad_box, grad_channel, grad_row, grad_column, target, inner,
@@ -131,7 +131,7 @@ def boxes_of(
         image, x1, y1, x2, y2 = checked_box(
             corners, k * corner_row, corner_column, numbers, k * number_stride, images
         )
-        option_y, option_x = pack(scale, y_first, y_second), pack(scale, x_first, x_second)
+        option_y, option_x = pack(scale_y, y_first, y_second), pack(scale_x, x_first, x_second)
         box_y, box_x = span(y1, y2, bins_y, option_y), span(x1, x2, bins_x, option_x)
         total_x1, total_y1, total_x2, total_y2 = A(0), A(0), A(0), A(0)
         bins = np.int32(bins_y * bins_x)
