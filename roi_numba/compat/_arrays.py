@@ -16,9 +16,14 @@ def operators(input: Any) -> Any:
     return import_module(f"{package}.{library}" if library in BINDINGS else package)
 
 
+def library(name: str, array: Any) -> Any:
+    """The module an array comes from, traced or with gradients too; TypeError if it is none."""
+    return _arrays.home(array) if hasattr(array, "shape") else _arrays.owner(name, array)
+
+
 def corners(name: str, boxes: Any, order: tuple[int, int, int, int]) -> Any:
     """Boxes of shape (K, 4) with columns in another order, in their own library."""
-    library = _arrays.owner(name, boxes) if not hasattr(boxes, "shape") else _arrays.home(boxes)
+    stack = library(name, boxes).stack
     if len(boxes.shape) != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{name} must have shape (K, 4), got {tuple(boxes.shape)}")
-    return library.stack([boxes[:, column] for column in order], 1)
+    return stack([boxes[:, column] for column in order], 1)
