@@ -126,7 +126,7 @@ def roi_pool(
         Feature pixels per image pixel: 1/16 for a map of stride 16.
     reduce : {"max", "mean"}, default "max"
         What to make of the cells of a bin.
-    rounding : {"half_away", "truncate"}, default "half_away"
+    rounding : {"half_away", "truncate", "none"}, default "half_away"
         How corners become cells.
     bins : {"exact", "float", "truncate"}, default "exact"
         How cells are divided among bins; "float" as torchvision does.
@@ -170,7 +170,7 @@ def roi_pool(
     """
     return pool(
         "roi_pool", input, boxes, output_size, spatial_scale,
-        choice("rounding", rounding, ("half_away", "truncate")),
+        choice("rounding", rounding, ("half_away", "truncate", "none")),
         choice("bins", bins, ("exact", "float", "truncate")),
         reduce=choice("reduce", reduce, ("max", "mean")),
         return_argmax=return_argmax, batch_indices=batch_indices, channel_axis=channel_axis,

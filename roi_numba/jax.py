@@ -154,7 +154,7 @@ def roi_pool(
         Feature pixels per image pixel.
     reduce : {"max", "mean"}, default "max"
         What to make of the cells of a bin.
-    rounding : {"half_away", "truncate"}, default "half_away"
+    rounding : {"half_away", "truncate", "none"}, default "half_away"
         How corners become cells.
     bins : {"exact", "float", "truncate"}, default "exact"
         How cells are dealt out to bins.

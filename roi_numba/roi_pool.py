@@ -7,32 +7,45 @@ from . import _derivatives, _op
 from ._op import Array, Boxes
 from ._scalar import CORNER_LIMIT, Real, clamped, round_half_away, scalar
 
-ROUNDINGS = ("half_away", "truncate")
+ROUNDINGS = ("half_away", "truncate", "none")
 BINS = ("exact", "float", "truncate")
 
 
 @scalar
-def span(low: Real, high: Real, bins: int, options: Any) -> tuple[int, int]:
-    """First cell of the box and its number of cells."""
-    scale, truncate, _ = options
-    if truncate:
+def span(low: Real, high: Real, bins: int, options: Any) -> tuple[int, int, Real, Real]:
+    """First cell of the box and its number of cells; unrounded, where it starts and ends."""
+    scale, rounding, _ = options
+    T = type(scale)
+    if rounding == 2:  # "none"
+        start = clamped(low * scale, CORNER_LIMIT)
+        return 0, 0, start, clamped((high + T(1)) * scale, CORNER_LIMIT)
+    if rounding == 1:  # "truncate"
         # Twice the limit: a box around every map keeps covering it.
         cells = int(clamped((high - low) * scale, 2 * CORNER_LIMIT))
-        return int(clamped(low * scale, CORNER_LIMIT)), max(cells, 1)
+        return int(clamped(low * scale, CORNER_LIMIT)), max(cells, 1), T(0), T(0)
     first = int(round_half_away(clamped(low * scale, CORNER_LIMIT)))
     last = int(round_half_away(clamped(high * scale, CORNER_LIMIT)))
-    return first, max(last - first + 1, 1)
+    return first, max(last - first + 1, 1), T(0), T(0)
 
 
 @scalar
 def entries(
-    box: tuple[int, int], p: int, bins: int, size: int, options: Any
+    box: tuple[int, int, Real, Real], p: int, bins: int, size: int, options: Any
 ) -> tuple[int, int, Real]:
     """The cells of bin ``p`` that lie on the map."""
-    scale, _, mode = options
+    scale, rounding, mode = options
     T = type(scale)
-    first, cells = box
-    if mode == 0:  # "exact"
+    first, cells, start, end = box
+    if rounding == 2:  # "none": every cell that the bin touches
+        width = (end - start) / T(bins)
+        if mode == 2:  # "truncate"
+            width = max(T(math.floor(width)), T(1))
+        stop = T(p + 1) * width + start
+        if mode == 2:
+            stop = min(stop, end)
+        low = int(math.floor(T(p) * width + start))
+        high = int(math.ceil(stop)) if end > start else low
+    elif mode == 0:  # "exact"
         low = p * cells // bins
         high = ((p + 1) * cells + bins - 1) // bins
     elif mode == 1:  # "float": torchvision's arithmetic, which may overrun the box by a cell
@@ -50,7 +63,7 @@ def entries(
 
 @scalar
 def entry(
-    box: tuple[int, int], p: int, k: int, bins: int, size: int, options: Any
+    box: tuple[int, int, Real, Real], p: int, k: int, bins: int, size: int, options: Any
 ) -> tuple[int, Real, Real]:
     """Cell ``k`` counts in full."""
     T = type(options[0])
@@ -59,10 +72,10 @@ def entry(
 
 def options(
     rounding: str = "half_away", bins: str = "exact"
-) -> tuple[tuple[bool, int], tuple[bool, int]]:
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Check the operator's own options; return those of the y and of the x axis."""
-    truncate = _op.choice("rounding", rounding, ROUNDINGS) == "truncate"
-    axis = truncate, BINS.index(_op.choice("bins", bins, BINS))
+    rounded = ROUNDINGS.index(_op.choice("rounding", rounding, ROUNDINGS))
+    axis = rounded, BINS.index(_op.choice("bins", bins, BINS))
     return axis, axis
 
 
@@ -134,13 +147,16 @@ def roi_pool(
         Feature pixels per image pixel: 1/16 for a map of stride 16.
     reduce : {"max", "mean"}, default "max"
         Maximum or mean over the cells of a bin that lie on the map; an empty bin gives 0.
-    rounding : {"half_away", "truncate"}, default "half_away"
+    rounding : {"half_away", "truncate", "none"}, default "half_away"
         "half_away": corners to the nearest cell, halves away from zero, the last one included.
         "truncate": the first corner and the length are truncated (at least one cell).
+        "none": bins of real size, from the first corner to one image pixel beyond the last, as
+        in mmcv; a bin reads every cell that it touches, but none if the box has no length.
     bins : {"exact", "float", "truncate"}, default "exact"
         "exact": from floor to ceiling in integer arithmetic.  "float": in the floating-point
         arithmetic of Caffe, torchvision and ONNX, which for some sizes reads one cell more.
-        "truncate": bins of the truncated size, which leave the end of the box unread.
+        "truncate": bins of the truncated size, which leave the end of the box unread.  Where
+        nothing is rounded, "exact" and "float" are alike.
     return_argmax : bool, default False
         Also return which cell won (`reduce="max"` only).
     batch_indices : array of int, shape (K,), optional
@@ -175,7 +191,9 @@ def roi_pool(
     -----
     An axis of a box covers ``n = max(e - o + 1, 1)`` cells from ``o = round(z1 * s)`` to
     ``e = round(z2 * s)``; bin ``p`` of ``P`` has cells ``floor(p * n / P) + o`` up to, not
-    including, ``ceil((p + 1) * n / P) + o``.
+    including, ``ceil((p + 1) * n / P) + o``.  With ``rounding="none"`` the box goes from
+    ``a = z1 * s`` to ``b = (z2 + 1) * s``, and bin ``p`` has cells ``floor(p * w + a)`` up to
+    ``ceil((p + 1) * w + a)``, ``w = (b - a) / P``.
 
     References
     ----------
@@ -237,7 +255,7 @@ def roi_pool_backward(
         Feature pixels per image pixel.
     reduce : {"max", "mean"}, default "max"
         How the cells were reduced.
-    rounding : {"half_away", "truncate"}, default "half_away"
+    rounding : {"half_away", "truncate", "none"}, default "half_away"
         How corners became cells.
     bins : {"exact", "float", "truncate"}, default "exact"
         How cells were dealt out to bins.

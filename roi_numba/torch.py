@@ -127,7 +127,7 @@ class RoIPool(_Pooling):
         Feature pixels per image pixel: 1/16 for a map of stride 16.
     reduce : {"max", "mean"}, default "max"
         What to make of the cells of a bin.
-    rounding : {"half_away", "truncate"}, default "half_away"
+    rounding : {"half_away", "truncate", "none"}, default "half_away"
         How corners become cells.
     bins : {"exact", "float", "truncate"}, default "exact"
         How cells are divided among bins; "float" as torchvision does.

@@ -63,7 +63,7 @@ OPERATORS = [
         roi_numba.roi_pool,
         reference.roi_pool,
         _reduce("mean", "max"),
-        {"rounding": ["half_away", "truncate"], "bins": ["exact", "float", "truncate"]},
+        {"rounding": ["half_away", "truncate", "none"], "bins": ["exact", "float", "truncate"]},
         {},
     ),
     Operator(

@@ -28,24 +28,6 @@ def roi_pool(
 ):
     """Maximum or mean over the whole cells of each bin."""
 
-    def cells(z1, z2, s, p, n_bins, size):
-        T = type(s)
-        if rounding == "half_away":
-            origin = _round_half_away(_clamp(z1 * s, 2**30))
-            extent = max(_round_half_away(_clamp(z2 * s, 2**30)) - origin + 1, 1)
-        else:
-            origin = math.trunc(_clamp(z1 * s, 2**30))
-            extent = max(math.trunc(_clamp((z2 - z1) * s, 2**31)), 1)
-        if bins == "exact":
-            first, end = p * extent // n_bins, -(-(p + 1) * extent // n_bins)
-        elif bins == "float":
-            width = T(extent) / T(n_bins)
-            first, end = math.floor(T(p) * width), math.ceil(T(p + 1) * width)
-        else:
-            width = max(extent // n_bins, 1)
-            first, end = min(p * width, extent), min((p + 1) * width, extent)
-        return range(max(origin + first, 0), min(origin + end, size))
-
     def pool(image, rows, columns, at):
         channels = image.shape[2]
         if not rows or not columns:
@@ -56,6 +38,7 @@ def roi_pool(
         total = sum(image[i, j] for i in rows for j in columns)
         return total / (len(rows) * len(columns)), np.full(channels, -1)
 
+    cells = _cells_of(rounding, bins)
     axes = cells, cells
     return _each_bin(input, boxes, output_size, spatial_scale, axes, pool, return_argmax)
 
@@ -201,6 +184,48 @@ def _each_bin(input, boxes, output_size, spatial_scale, axes, pool, return_argma
                 value, index = pool(image, rows[p], columns[q], named)
                 output[k, :, p, q], argmax[k, :, p, q] = value, index
     return (output, argmax) if return_argmax else output
+
+
+def _cells_of(rounding, bins):
+    """The cells of bin ``p`` of ``n_bins`` between two corners that lie on an axis of the map."""
+
+    def cells(z1, z2, s, p, n_bins, size):
+        place = touched if rounding == "none" else dealt_out
+        first, end = place(z1, z2, s, p, n_bins)
+        return range(max(first, 0), min(end, size))
+
+    def touched(z1, z2, s, p, n_bins):
+        T = type(s)
+        start, end = T(_clamp(z1 * s, 2**30)), T(_clamp((z2 + T(1)) * s, 2**30))
+        if end <= start:
+            return 0, 0
+        width = (end - start) / T(n_bins)
+        if bins == "truncate":
+            width = T(max(math.floor(width), 1))
+        last = T(p + 1) * width + start
+        if bins == "truncate":
+            last = min(last, end)
+        return math.floor(T(p) * width + start), math.ceil(last)
+
+    def dealt_out(z1, z2, s, p, n_bins):
+        T = type(s)
+        if rounding == "half_away":
+            origin = _round_half_away(_clamp(z1 * s, 2**30))
+            extent = max(_round_half_away(_clamp(z2 * s, 2**30)) - origin + 1, 1)
+        else:
+            origin = math.trunc(_clamp(z1 * s, 2**30))
+            extent = max(math.trunc(_clamp((z2 - z1) * s, 2**31)), 1)
+        if bins == "exact":
+            first, end = p * extent // n_bins, -(-(p + 1) * extent // n_bins)
+        elif bins == "float":
+            width = T(extent) / T(n_bins)
+            first, end = math.floor(T(p) * width), math.ceil(T(p + 1) * width)
+        else:
+            width = max(extent // n_bins, 1)
+            first, end = min(p * width, extent), min((p + 1) * width, extent)
+        return origin + first, origin + end
+
+    return cells
 
 
 def _per_axis(samples, ratio):

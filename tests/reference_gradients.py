@@ -19,7 +19,7 @@ import numpy as np
 
 import reference
 from reference import (
-    _clamp,
+    _cells_of,
     _clamped,
     _inside,
     _numbering,
@@ -43,23 +43,10 @@ def roi_pool_backward(
 ):
     """Whole cells do not move with the box: its gradient is zero."""
 
-    def cells(z1, z2, s, p, n_bins, size):
-        T = type(s)
-        if rounding == "half_away":
-            origin = _round_half_away(_clamp(z1 * s, 2**30))
-            extent = max(_round_half_away(_clamp(z2 * s, 2**30)) - origin + 1, 1)
-        else:
-            origin = math.trunc(_clamp(z1 * s, 2**30))
-            extent = max(math.trunc(_clamp((z2 - z1) * s, 2**31)), 1)
-        if bins == "exact":
-            first, end = p * extent // n_bins, -(-(p + 1) * extent // n_bins)
-        elif bins == "float":
-            width = T(extent) / T(n_bins)
-            first, end = math.floor(T(p) * width), math.ceil(T(p + 1) * width)
-        else:
-            width = max(extent // n_bins, 1)
-            first, end = min(p * width, extent), min((p + 1) * width, extent)
-        on_map = range(max(origin + first, 0), min(origin + end, size))
+    cells_of_bin = _cells_of(rounding, bins)
+
+    def cells(*geometry):
+        on_map = cells_of_bin(*geometry)
         return len(on_map), [(i, ((i, 1.0, 0.0),), 0.0, 0.0) for i in on_map]
 
     def forward(output_size):

@@ -22,11 +22,12 @@ ROWS = [
 @pytest.mark.parametrize(("peer", "row"), ROWS)
 def test_both_sides_are_the_same(peer, row):
     module = import_module(f"roi_numba.compat.{peer}")
-    theirs = eval(row.theirs, vars(module) | ARRAYS)
+    theirs = eval(row.theirs, vars(module) | {"np": np} | ARRAYS)
     ours = eval(row.ours, {"roi_numba": roi_numba, "np": np} | ARRAYS)
     assert theirs.dtype == ours.dtype
     assert np.count_nonzero(theirs) > theirs.size / 4  # the boxes see the maps
-    np.testing.assert_array_equal(theirs, ours)
+    # A few bits of float32, where one side computes in float64.
+    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6 * np.abs(ours).max())
 
 
 def test_every_function_is_in_its_table():

@@ -116,6 +116,7 @@ TUTORIAL = [
     ("roi_pool", {}, 100, [6, 9, 12, 15, 18, 21, 24]),
     ("roi_pool", {"bins": "float"}, 0, [3, 6, 9, 12, 15, 18, 21]),
     ("roi_pool", {"rounding": "truncate"}, 0, [2, 5, 8, 11, 14, 17, 19]),
+    ("roi_pool", {"rounding": "none"}, 0, [2, 5, 8, 11, 14, 17, 20]),
     ("roi_pool", {"rounding": "truncate", "bins": "truncate"}, 0, [1, 3, 5, 7, 9, 11, 13]),
     ("roi_align", SR2, 0, 1.484375 + STEP * np.arange(7)),
     ("roi_align", {}, 0, 1.484375 + STEP * np.arange(7)),

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _checks
 from . import Row
-from ._arrays import corners, library, operators
+from ._arrays import converted, corners, library, operators
 
 __all__ = ["roi_align", "roi_pooling"]
 
@@ -97,11 +97,11 @@ def roi_pooling(
     name: str | None = None,
 ) -> Any:
     """`openvino.opset9.roi_pooling`."""
-    home = library("coords", coords)
+    library("coords", coords)
     if _checks.choice("method", method, ("max", "bilinear")) == "max":
-        exact = home.asarray(coords, dtype=home.float64)
         with np.errstate(over="ignore"):
             scale = np.float32(_checks.scale("spatial_scale", spatial_scale))
+        exact = converted(coords, float)
         return operators(input).roi_pool(input, exact, output_roi, float(scale))
     if len(coords.shape) != 2 or coords.shape[1] != 5:
         raise ValueError(f"coords must have shape (K, 5), got {tuple(coords.shape)}")

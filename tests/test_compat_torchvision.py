@@ -1,0 +1,60 @@
+"""`roi_numba.compat.torchvision` against what torchvision computed, and against itself."""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from roi_numba.compat import torchvision as compat
+
+DATA = Path(__file__).parent / "data"
+FILES = sorted(DATA.glob("torchvision_roi_*.npz"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_as_recorded(file):
+    with np.load(file) as golden:
+        golden = dict(golden)
+    options = {key: golden[key].item() for key in ("sampling_ratio", "aligned") if key in golden}
+    size, scale = tuple(golden["output_size"].tolist()), golden["spatial_scale"].item()
+    name = str(golden["op"])
+    arrays, expected = (golden["features"], golden["rois"]), golden["expected"]
+    tolerance = (1e-12 if expected.dtype == np.float64 else 2e-5) * np.abs(expected).max(initial=1)
+    function = getattr(compat, name)
+    module = getattr(compat, {"roi_align": "RoIAlign", "roi_pool": "RoIPool"}[name])
+    for output in (
+        function(*arrays, size, scale, **options),
+        module(size, scale, **options)(*arrays),
+    ):
+        assert output.dtype == expected.dtype
+        np.testing.assert_allclose(output, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["roi_align", "roi_pool", "RoIAlign", "RoIPool"])
+def test_signatures(name):
+    peer = pytest.importorskip("torchvision")
+    theirs = inspect.signature(getattr(peer.ops, name)).parameters
+    ours = inspect.signature(getattr(compat, name)).parameters
+    assert list(ours) == list(theirs)
+    for key, parameter in ours.items():
+        assert parameter.default == theirs[key].default
+
+
+def test_as_torchvision(rng):
+    peer, torch = pytest.importorskip("torchvision"), pytest.importorskip("torch")
+    maps = rng.normal(size=(2, 4, 20, 30)).astype(np.float32)
+    corners = np.sort(rng.uniform(-20, 320, (40, 2, 2)), 1).reshape(40, 4)
+    boxes = np.column_stack([np.arange(40) % 2, corners]).astype(np.float32)
+    arrays = maps, boxes
+    for name, options in [("roi_align", (2,)), ("roi_align", (-1, True)), ("roi_pool", ())]:
+        tensors = [torch.tensor(maps, requires_grad=True), torch.tensor(boxes)]
+        again = [torch.tensor(maps, requires_grad=True), torch.tensor(boxes)]
+        expected = getattr(peer.ops, name)(*tensors, 7, 1 / 16, *options)
+        found = getattr(compat, name)(*again, 7, 1 / 16, *options)
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+        array = getattr(compat, name)(*arrays, 7, 1 / 16, *options)
+        np.testing.assert_allclose(array, expected.detach().numpy(), rtol=0, atol=2e-5)
+        expected.sin().sum().backward()
+        found.sin().sum().backward()
+        torch.testing.assert_close(again[0].grad, tensors[0].grad, rtol=0, atol=1e-4)
