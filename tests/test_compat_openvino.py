@@ -1,5 +1,6 @@
 """`roi_numba.compat.openvino` against what OpenVINO computed, and against OpenVINO itself."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,16 @@ def test_bad_roi_align(error, message, call):
     [
         (ValueError, "method must be one of", {"method": "avg"}),
         (ValueError, "coords must have shape", {"method": "bilinear", "coords": np.zeros((1, 4))}),
+        (
+            ValueError,
+            "batch index in coords must be whole",
+            {"method": "bilinear", "coords": np.full((1, 5), np.nan)},
+        ),
+        (
+            ValueError,
+            "batch index in coords must be whole",
+            {"method": "bilinear", "coords": np.array([[0.5, 0, 0, 1, 1]])},
+        ),
         (TypeError, "coords must be an array", {"method": "bilinear", "coords": [[0] * 5]}),
         (TypeError, "coords must be an array", {"coords": [[0] * 5]}),
         (ValueError, "spatial_scale must be finite", {"spatial_scale": 0.0}),
@@ -117,7 +128,44 @@ def test_bad_roi_pooling(error, message, changes):
         compat.roi_pooling(np.zeros((1, 1, 4, 4)), **arguments)
 
 
+@pytest.mark.parametrize("name", ["torch", "jax.numpy"])
+@pytest.mark.parametrize(("aligned_mode", "mode"), KINDS)
+def test_roi_align_of_other_libraries(name, aligned_mode, mode):
+    xp = pytest.importorskip(name)
+    stored = load(ROI_ALIGN[1])
+    arrays = stored["features"], stored["rois"][:, 1:], stored["rois"][:, 0].astype(np.int32)
+    options = (3, 3, 2, 0.5, mode, aligned_mode)
+    found = compat.roi_align(*map(xp.asarray, arrays), *options)
+    assert type(found) is type(xp.asarray(arrays[0]))
+    np.testing.assert_array_equal(np.asarray(found), compat.roi_align(*arrays, *options))
+
+
+@pytest.mark.parametrize("name", ["torch", "jax.numpy"])
+@pytest.mark.parametrize("method", ["max", "bilinear"])
+def test_roi_pooling_of_other_libraries(name, method):
+    xp = pytest.importorskip(name)
+    stored = load("compat/openvino_roipooling_bilinear")
+    arrays = stored["features"], stored["rois"]
+    found = compat.roi_pooling(*map(xp.asarray, arrays), [3, 4], 16.0, method)
+    assert type(found) is type(xp.asarray(arrays[0]))
+    expected = compat.roi_pooling(*arrays, [3, 4], 16.0, method)
+    np.testing.assert_array_equal(np.asarray(found), expected)
+
+
 # ---- OpenVINO itself -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["roi_align", "roi_pooling"])
+def test_signatures(name):
+    opset = pytest.importorskip("openvino").opset9
+    theirs = inspect.signature(getattr(opset, name)).parameters
+    ours = inspect.signature(getattr(compat, name)).parameters
+    # Two of them OpenVINO asks for although they have a default, one it asks not to use.
+    required, deprecated = {"output_roi", "spatial_scale"}, {"output_size"}
+    assert list(ours) == [key for key in theirs if key not in deprecated]
+    for key, parameter in ours.items():
+        if key not in required:
+            assert parameter.default == theirs[key].default
 
 
 def run(function, *arrays):

@@ -97,7 +97,7 @@ def roi_pooling(
     name: str | None = None,
 ) -> Any:
     """`openvino.opset9.roi_pooling`."""
-    library("coords", coords)
+    home = library("coords", coords)
     if _checks.choice("method", method, ("max", "bilinear")) == "max":
         with np.errstate(over="ignore"):
             scale = np.float32(_checks.scale("spatial_scale", spatial_scale))
@@ -105,10 +105,14 @@ def roi_pooling(
         return operators(input).roi_pool(input, exact, output_roi, float(scale))
     if len(coords.shape) != 2 or coords.shape[1] != 5:
         raise ValueError(f"coords must have shape (K, 5), got {tuple(coords.shape)}")
+    with np.errstate(invalid="ignore"):
+        images = converted(coords[:, 0], int)
+    if home is np and not np.array_equal(images, coords[:, 0]):
+        raise ValueError(f"batch index in coords must be whole numbers, got {coords[:, 0]}")
     return operators(input).crop_and_resize(
         input,
         corners("coords", coords[:, 1:], (1, 0, 3, 2)),
         output_roi,
-        box_indices=coords[:, 0],
+        box_indices=images,
         channel_axis=1,
     )
