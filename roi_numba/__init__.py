@@ -1,6 +1,7 @@
 """Region-of-interest pooling for NumPy arrays and any array that speaks DLPack."""
 
 from ._cpu.threads import get_num_threads, set_num_threads
+from .assign_levels import assign_levels
 from .axis_weights import axis_weights
 from .prroi_pool import prroi_pool, prroi_pool_backward
 from .roi_align import roi_align, roi_align_backward
@@ -10,6 +11,7 @@ from .roi_warp import roi_warp, roi_warp_backward
 __version__ = "0.1.0"
 
 __all__ = [
+    "assign_levels",
     "axis_weights",
     "get_num_threads",
     "prroi_pool",

@@ -70,19 +70,20 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def scale(name: str, value: Any) -> float:
-    """A finite positive number."""
+def scale(name: str, value: Any, zero: bool = False) -> float:
+    """A finite positive number, or perhaps zero."""
+    wanted = "finite and not negative" if zero else "finite and positive"
     try:
         # float("0.5") would do, and with a NumPy before 2.4 float(np.array([0.5])).
         if isinstance(value, (str, bytes)) or getattr(value, "ndim", False):
             raise TypeError
         number = float(value)
     except OverflowError:
-        raise ValueError(f"{name} must be finite and positive, got a larger integer") from None
+        raise ValueError(f"{name} must be {wanted}, got a larger integer") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be finite and positive, got {value!r}")
+    if not (math.isfinite(number) and (number >= 0 if zero else number > 0)):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return number
 
 
@@ -174,6 +175,13 @@ def boxes_by_image(boxes: list[Any], images: int) -> None:
     for i, part in enumerate(boxes):
         if part.ndim != 2 or part.shape[1] != 4:
             raise ValueError(f"boxes[{i}] must have shape (L, 4), got {part.shape}")
+
+
+def box_corners(name: str, boxes: Any, several: bool) -> None:
+    """Rows of four numbers; unless there are several arrays, also of five."""
+    if boxes.ndim != 2 or boxes.shape[1] not in ((4,) if several else (4, 5)):
+        wanted = "(L, 4)" if several else "(K, 4) or (K, 5)"
+        raise ValueError(f"{name} must have shape {wanted}, got {boxes.shape}")
 
 
 def box_rows(boxes: Any, batch_indices: Any) -> None:
