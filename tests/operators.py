@@ -43,6 +43,10 @@ class Operator:
     def rule(self):
         return import_module(f"roi_numba.{self.name}").RULE
 
+    def reduce(self, options):
+        """The reduction that options choose: of an operator with but one, that one."""
+        return options.get("reduce", next(iter(self.reductions)))
+
     def draw_options(self, exact=False):
         values = self.options | (self.exact_options if exact else {})
         return st.fixed_dictionaries({name: st.sampled_from(v) for name, v in values.items()})
@@ -79,6 +83,13 @@ OPERATORS = [
         _reduce("mean", "max"),
         {"sampling_ratio": [1, 2, 3, (2, 1)], "quantize": [True, False]},
         {"sampling_ratio": [1, 2, 4, (2, 1)]},
+    ),
+    Operator(
+        roi_numba.crop_pool,
+        reference.crop_pool,
+        {"max": {}},
+        {"border": ["zeros", "cut"]},
+        {},
     ),
     Operator(
         roi_numba.prroi_pool,

@@ -216,6 +216,7 @@ OPTIONS = {
         {"sampling_ratio": -1},
     ],
     "roi_warp": [{}, {"sampling_ratio": 2}, {"quantize": False}],
+    "crop_pool": [{}, {"border": "cut"}],
     "prroi_pool": [{}, {"aligned": True}],
 }
 

@@ -48,6 +48,7 @@ OPTIONS = {
         for ratio in (1, (3, 2))
         for quantize in (True, False)
     ],
+    "crop_pool": [{"border": border} for border in ("zeros", "cut")],
     "prroi_pool": [{"aligned": aligned} for aligned in (False, True)],
 }
 CASES = [
