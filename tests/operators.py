@@ -18,7 +18,8 @@ class Operator:
 
     ``reductions`` maps "mean" and the maxima it has to the keywords that choose them; ``options``
     maps each other option to the values worth trying, ``exact_options`` to those of them that put
-    samples at dyadic positions when box and bins are dyadic.
+    samples at dyadic positions when box and bins are dyadic, ``exact_sizes`` are output sizes that
+    do.
     """
 
     function: Callable
@@ -26,6 +27,7 @@ class Operator:
     reductions: dict
     options: dict
     exact_options: dict
+    exact_sizes: tuple = (1, 2, 4, (2, 1))
 
     @property
     def name(self):
@@ -90,6 +92,7 @@ OPERATORS = [
         {"max": {}},
         {"border": ["zeros", "cut"]},
         {},
+        (1,),  # of n bins samples are 1 / (2 * n - 1) of the box apart
     ),
     Operator(
         roi_numba.prroi_pool,

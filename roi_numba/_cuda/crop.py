@@ -1,0 +1,39 @@
+"""Crops: one interpolated sample a bin, by the kernels of means."""
+
+from typing import Any
+
+import numpy as np
+
+from .engine import pool
+from .launch import empty, zeros
+
+
+def sample(
+    rule: Any,
+    options: Any,
+    features: Any,
+    corners: Any,
+    images: Any,
+    fill: float,
+    output: Any,
+    channel_axis: int,
+) -> None:
+    """Write into `output` what the only sample of each bin finds, `fill` where it is off the map.
+
+    So it is of all bins of a box whose number is no image's, or whose corners are not finite.
+    """
+    pool(rule, "mean", options, features, corners, images, output, None, channel_axis)
+    if fill == 0:
+        return
+    # A map of ones, by the same rule, tells which samples are on the map.
+    one = zeros((1, 1, 1, 1), np.float32)
+    one.fill(1)
+    rows, columns = features.shape[2:] if channel_axis == 1 else features.shape[1:3]
+    ones = np.broadcast_to(one, (len(features), 1, rows, columns))
+    bins = output.shape[2:] if channel_axis == 1 else output.shape[1:3]
+    seen = empty((len(corners), 1, *bins), np.float32)
+    pool(rule, "mean", options, ones, corners, images, seen, None, 1)
+    off = seen == 0
+    if channel_axis == -1:
+        off = off.transpose(0, 2, 3, 1)
+    np.copyto(output, np.float32(fill), where=off)
