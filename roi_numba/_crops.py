@@ -111,4 +111,4 @@ def _enter(
 
 def _other_way(corners: Any) -> Any:
     """Corners (K, 4) with y before x as x before y, and back."""
-    return corners.reshape(-1, 2, 2)[:, :, ::-1].reshape(-1, 4)
+    return corners.reshape(len(corners), 2, 2)[:, :, ::-1].reshape(len(corners), 4)

@@ -43,7 +43,9 @@ def test_tensorflows_bits(file):
 
 
 @pytest.mark.parametrize("gradients", [roi_numba, reference_crops], ids=["library", "reference"])
-@pytest.mark.parametrize("file", [f for f in GOLDENS if "uint8" not in f.stem], ids=lambda f: f.stem)
+@pytest.mark.parametrize(
+    "file", [f for f in GOLDENS if "uint8" not in f.stem], ids=lambda f: f.stem
+)
 def test_tensorflows_gradients(gradients, file):
     known = golden(file)
     found = gradients.crop_and_resize_backward(
@@ -115,7 +117,9 @@ def crops(draw, dtype):
         (y1, y2), (x1, x2) = sides
         rows.append((y1, x1, y2, x2))
     boxes = np.array(rows, draw(st.sampled_from([np.float32, np.float64]))).reshape(-1, 4)
-    indices = np.array([draw(st.integers(0, 1)) for _ in rows], draw(st.sampled_from([np.int32, np.int64])))
+    indices = np.array(
+        [draw(st.integers(0, 1)) for _ in rows], draw(st.sampled_from([np.int32, np.int64]))
+    )
     size = draw(st.sampled_from([1, 2, 3, 7, (2, 5), (6, 1), (1, 20)]))
     options = {
         "box_indices": indices,
@@ -130,7 +134,9 @@ def last(array, axis):
     return array if axis == -1 else np.moveaxis(array, 1, -1)
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, np.int8, np.uint16], ids=lambda t: t.__name__)
+@pytest.mark.parametrize(
+    "dtype", [*FLOATS, *INTEGERS, np.int8, np.uint16], ids=lambda t: t.__name__
+)
 @given(data=st.data())
 def test_reference(dtype, data):
     image, boxes, size, options = data.draw(crops(dtype))
@@ -186,7 +192,10 @@ def test_gradients_are_slopes(rng):
     def change(image_change, boxes_change):
         high, low = (
             reference_crops.crop_and_resize(
-                image + sign * step * image_change, boxes + sign * step * boxes_change, (3, 4), **call
+                image + sign * step * image_change,
+                boxes + sign * step * boxes_change,
+                (3, 4),
+                **call,
             )
             for sign in (1, -1)
         )

@@ -236,7 +236,12 @@ REFUSED = [
     ("boxes", BOXES[0], ValueError, r"boxes must have shape \(K, 4\), got \(4,\)"),
     ("boxes", np.ones((6, 5)), ValueError, r"boxes must have shape \(K, 4\), got \(6, 5\)"),
     ("boxes", BOXES > 0, TypeError, r"boxes .*dtype.*, got bool"),
-    ("boxes", BOXES * np.array([1, 1, np.inf, 1]), ValueError, r"boxes must be finite, got .*box 0"),
+    (
+        "boxes",
+        BOXES * np.array([1, 1, np.inf, 1]),
+        ValueError,
+        r"boxes must be finite, got .*box 0",
+    ),
     ("box_indices", None, TypeError, r"box_indices must be an array, got NoneType"),
     ("box_indices", [0] * 6, TypeError, r"box_indices must be an array, got list"),
     ("box_indices", INDICES[:5], ValueError, r"box_indices must have shape \(6,\), got \(5,\)"),

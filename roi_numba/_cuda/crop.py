@@ -28,12 +28,9 @@ def sample(
     # A map of ones, by the same rule, tells which samples are on the map.
     one = zeros((1, 1, 1, 1), np.float32)
     one.fill(1)
-    rows, columns = features.shape[2:] if channel_axis == 1 else features.shape[1:3]
-    ones = np.broadcast_to(one, (len(features), 1, rows, columns))
-    bins = output.shape[2:] if channel_axis == 1 else output.shape[1:3]
-    seen = empty((len(corners), 1, *bins), np.float32)
-    pool(rule, "mean", options, ones, corners, images, seen, None, 1)
-    off = seen == 0
-    if channel_axis == -1:
-        off = off.transpose(0, 2, 3, 1)
-    np.copyto(output, np.float32(fill), where=off)
+    like = [1 if axis == channel_axis % 4 else n for axis, n in enumerate(features.shape)]
+    bins = [1 if axis == channel_axis % 4 else n for axis, n in enumerate(output.shape)]
+    seen = empty(tuple(bins), np.float32)
+    ones = np.broadcast_to(one, tuple(like))
+    pool(rule, "mean", options, ones, corners, images, seen, None, channel_axis)
+    np.copyto(output, np.float32(fill), where=seen == 0)
