@@ -59,10 +59,7 @@ def backward(
             if not (grad.size and call.features.size):
                 grad_input = memory.zeros(shape, grad.dtype)
             elif names is None:
-                grad_input = memory.gradients.to_map_of_mean(
-                    rule, call.options, grad, call.corners, call.images, shape,
-                    call.channel_axis, **manner,
-                )  # fmt: skip
+                grad_input = call.to_map_of_mean(rule, grad, manner)
             else:
                 grad_input = memory.gradients.at_winners(
                     *call.at_winners(rule, reduce, names), grad=grad, **manner
@@ -72,15 +69,12 @@ def backward(
             if not (grad.size and call.features.size) or rule.slope is None:
                 corners = None
             elif names is None:
-                corners = memory.gradients.to_boxes_of_mean(
-                    rule, call.options, grad, call.features, call.corners, call.images,
-                    call.channel_axis,
-                )  # fmt: skip
+                corners = call.to_boxes_of_mean(rule, grad)
             else:
                 corners = memory.gradients.at_winners(
                     *call.at_winners(rule, reduce, names), grad=grad, boxes=True, **manner
                 )
-            grad_boxes = _as_boxes(call, corners, boxes)
+            grad_boxes = as_boxes(call, corners, boxes)
         return grad_input, grad_boxes
 
 
@@ -187,7 +181,7 @@ def at_argmax(
         return call.leave(output)
 
 
-def _as_boxes(call: Call, corners: Any, boxes: Any) -> Any:
+def as_boxes(call: Call, corners: Any, boxes: Any) -> Any:
     """The gradient (K, 4) to the corners, None if it is zero, in form, library, dtype of `boxes`.
 
     Boxes of integers get float64, the dtype of their geometry.

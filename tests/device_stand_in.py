@@ -108,6 +108,9 @@ class ndarray:
         array, value = self._now(value)
         array[key] = value
 
+    def reshape(self, *shape):
+        return ndarray.over(self._array.reshape(*shape), self._device)
+
     def fill(self, value):
         self._now()[0].fill(value)
 
@@ -205,6 +208,15 @@ def concatenate(arrays):
 
 def where(condition, yes, no):
     return ndarray.over(np.where(*ndarray._now(condition, yes, no)))
+
+
+def broadcast_to(array, shape):
+    return ndarray.over(np.broadcast_to(*ndarray._now(array), shape), array._device)
+
+
+def copyto(target, source, where):
+    target, source, where = ndarray._now(target, source, where)
+    np.copyto(target, source, where=where)
 
 
 def from_dlpack(array):
@@ -312,7 +324,7 @@ def modules():
     cupy = types.ModuleType("cupy")
     cupy.cuda, cupy.ndarray, cupy.empty, cupy.zeros = cuda, ndarray, ndarray, zeros
     cupy.asarray, cupy.concatenate, cupy.where = asarray, concatenate, where
-    cupy.from_dlpack = from_dlpack
+    cupy.from_dlpack, cupy.broadcast_to, cupy.copyto = from_dlpack, broadcast_to, copyto
     return {"cupy": cupy, "cupy.cuda": cuda, "cupy.cuda.runtime": runtime}
 
 
@@ -332,7 +344,7 @@ def engine():
     They see to what an engine relies on.
     """
     from roi_numba._checks import box_values
-    from roi_numba._cpu import engine, gradients
+    from roi_numba._cpu import crop, engine, gradients
 
     called = Called()
 
@@ -380,6 +392,12 @@ def engine():
         arguments[5] = only(arguments[5], len(arguments[3]))
         engine.pool(*arguments, channel_axis, moving(motion, arguments[4]))
 
+    def sample(*arguments):
+        *arguments, fill, output, channel_axis = arguments
+        arguments = seen("sample", arguments, 3, {})
+        arguments[4] = only(arguments[4], len(arguments[2]))
+        crop.sample(*arguments, fill, checked(output), channel_axis)
+
     def to_map_of_mean(*arguments, **options):
         arguments, (shape, channel_axis, *motion) = arguments[:5], arguments[5:]
         arguments = seen("to_map_of_mean", arguments, 3, options)
@@ -404,7 +422,8 @@ def engine():
         )  # fmt: skip
         return result if result is None else ndarray.over(result)
 
-    made = {"engine": (pool,), "gradients": (to_map_of_mean, to_boxes_of_mean, at_winners)}
+    made = {"engine": (pool,), "crop": (sample,)}
+    made |= {"gradients": (to_map_of_mean, to_boxes_of_mean, at_winners)}
     found = {}
     for name, functions in made.items():
         found[name] = types.ModuleType(f"roi_numba._cuda.{name}")
@@ -457,7 +476,7 @@ def without_cupy(monkeypatch):
     from roi_numba import _cuda, _memory
 
     monkeypatch.setattr(_memory, "_cuda_arrays", None)
-    for name in ("arrays", "engine", "gradients", "launch"):
+    for name in ("arrays", "crop", "engine", "gradients", "launch"):
         monkeypatch.delitem(sys.modules, f"roi_numba._cuda.{name}", raising=False)
         monkeypatch.delattr(_cuda, name, raising=False)
     monkeypatch.setitem(sys.modules, "cupy", None)
