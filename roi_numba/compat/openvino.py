@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+import roi_numba
+
 from .. import _checks
 from . import Row
 from ._arrays import converted, corners, library, operators
@@ -91,7 +93,7 @@ def roi_align(
 def roi_pooling(
     input: Any,
     coords: Any,
-    output_roi: tuple[int, int] | list[int],
+    output_roi: Any,
     spatial_scale: float,
     method: str = "max",
     name: str | None = None,
@@ -109,7 +111,7 @@ def roi_pooling(
         images = converted(coords[:, 0], int)
     if home is np and not np.array_equal(images, coords[:, 0]):
         raise ValueError(f"batch index in coords must be whole numbers, got {coords[:, 0]}")
-    return operators(input).crop_and_resize(
+    return roi_numba.crop_and_resize(
         input,
         corners("coords", coords[:, 1:], (1, 0, 3, 2)),
         output_roi,
