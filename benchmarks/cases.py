@@ -25,6 +25,7 @@ OPS = {
     "roi_align-adaptive": Call("roi_align", {"sampling_ratio": -1, "aligned": True}),
     "roi_pool": Call("roi_pool", {"bins": "float"}),
     "roi_warp": Call("roi_warp", {"sampling_ratio": 2}),
+    "crop_pool": Call("crop_pool"),
     "prroi_pool": Call("prroi_pool"),
     "roi_align-gradient": Call("roi_align", {"sampling_ratio": 2, "aligned": True}, gradient=True),
     "roi_pool-gradient": Call("roi_pool", {"bins": "float"}, gradient=True),

@@ -9,6 +9,7 @@ OPERATORS = {
     "roi_pool": ("max", "mean"),
     "roi_align": ("mean", "max", "max_corner"),
     "roi_warp": ("max", "mean"),
+    "crop_pool": ("max",),
     "prroi_pool": ("mean",),
 }
 
@@ -35,7 +36,7 @@ def main() -> None:
                 operator = getattr(roi_numba, name)
                 backward = getattr(roi_numba, f"{name}_backward")
                 for reduce in reductions:
-                    options = {} if name == "prroi_pool" else {"reduce": reduce}
+                    options = {"reduce": reduce} if len(reductions) > 1 else {}
                     pooled = operator(features, boxes, (3, 5), channel_axis=channel_axis, **options)
                     if reduce != "mean":
                         options["argmax"] = operator(

@@ -70,21 +70,26 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def scale(name: str, value: Any, zero: bool = False) -> float:
-    """A finite positive number, or perhaps zero."""
-    wanted = "finite and not negative" if zero else "finite and positive"
+def number(name: str, value: Any, wanted: str) -> float:
+    """A number that a float can hold; `wanted` says what for."""
     try:
         # float("0.5") would do, and with a NumPy before 2.4 float(np.array([0.5])).
         if isinstance(value, (str, bytes)) or getattr(value, "ndim", False):
             raise TypeError
-        number = float(value)
+        return float(value)
     except OverflowError:
         raise ValueError(f"{name} must be {wanted}, got a larger integer") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
-    if not (math.isfinite(number) and (number >= 0 if zero else number > 0)):
+
+
+def scale(name: str, value: Any, zero: bool = False) -> float:
+    """A finite positive number, or perhaps zero."""
+    wanted = "finite and not negative" if zero else "finite and positive"
+    found = number(name, value, wanted)
+    if not (math.isfinite(found) and (found >= 0 if zero else found > 0)):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    return number
+    return found
 
 
 def scale_pairs(name: str, values: Any, count: int) -> list[tuple[float, float]]:
@@ -235,11 +240,22 @@ def box_rows(boxes: Any, batch_indices: Any) -> None:
     )
 
 
+def crop_boxes(boxes: Any, box_indices: Any) -> None:
+    """Rows of four numbers, and an integer for each."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (K, 4), got {boxes.shape}")
+    if box_indices.shape != (len(boxes),):
+        raise ValueError(f"box_indices must have shape ({len(boxes)},), got {box_indices.shape}")
+    if box_indices.dtype.kind not in "iu":
+        raise TypeError(f"box_indices must be integers, got dtype {box_indices.dtype}")
+
+
 def regions(
     boxes: Any,
     batch_indices: Any,
     images: int,
     memory: Any,
+    indices: str,
 ) -> tuple[Any, Any, str]:
     """Corners (K, 4) in the geometry dtype, image numbers (K,) and the name of those in messages.
 
@@ -263,7 +279,7 @@ def regions(
         if batch_indices is None:
             corners, numbers = corners[:, 1:], corners[:, 0]
         else:
-            numbers, name = memory.brought(batch_indices), "batch_indices"
+            numbers, name = memory.brought(batch_indices), indices
     if len(corners) and not images:
         raise ValueError(f"input must have at least one image for {len(corners)} boxes, got none")
     return corners, numbers, name

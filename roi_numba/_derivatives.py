@@ -63,10 +63,7 @@ def backward(
                 if empty:
                     to_map = memory.zeros(part.features.shape, grad.dtype)
                 elif names is None:
-                    to_map = memory.gradients.to_map_of_mean(
-                        rule, part.options, grad, part.corners, part.images, part.features.shape,
-                        part.channel_axis, **manner,
-                    )  # fmt: skip
+                    to_map = part.to_map_of_mean(rule, grad, manner)
                 else:
                     to_map = memory.gradients.at_winners(
                         *part.at_winners(rule, reduce, names), grad=grad, **manner
@@ -74,10 +71,7 @@ def backward(
                 to_maps.append(call.leave(_arrays.rounded(to_map, grad.dtype)))
             if needs_boxes and not empty and rule.slope is not None:
                 if names is None:
-                    moved = memory.gradients.to_boxes_of_mean(
-                        rule, part.options, grad, part.features, part.corners, part.images,
-                        part.channel_axis,
-                    )  # fmt: skip
+                    moved = part.to_boxes_of_mean(rule, grad)
                 else:
                     moved = memory.gradients.at_winners(
                         *part.at_winners(rule, reduce, names), grad=grad, boxes=True, **manner
@@ -85,7 +79,7 @@ def backward(
                 # A box is on one map: of the others it has zeros.
                 corners = moved if corners is None else corners + moved
         if needs_boxes:
-            grad_boxes = _as_boxes(call, corners, boxes)
+            grad_boxes = as_boxes(call, corners, boxes)
         if not needs_input:
             return None, grad_boxes
         return (to_maps[0] if call.levels is None else to_maps), grad_boxes
@@ -194,7 +188,7 @@ def at_argmax(
         return call.leave(output)
 
 
-def _as_boxes(call: Call, corners: Any, boxes: Any) -> Any:
+def as_boxes(call: Call, corners: Any, boxes: Any) -> Any:
     """The gradient (K, 4) to the corners, None if it is zero, in form, library, dtype of `boxes`.
 
     Boxes of integers get float64, the dtype of their geometry.

@@ -84,12 +84,14 @@ class Memory:
 
     # ---- boxes -------------------------------------------------------------------------------
 
-    def regions(self, boxes: Any, numbers: Any, images: int, check: bool) -> tuple[Any, Any]:
+    def regions(
+        self, boxes: Any, numbers: Any, images: int, check: bool, indices: str = "batch_indices"
+    ) -> tuple[Any, Any]:
         """Corners (K, 4) and image numbers (K,) of boxes in any form, as an engine takes them.
 
-        Here the numbers are int64, and boxes that are to give zeros have -1.
+        `indices` is what messages call the numbers.  Here they are int64, and boxes that are to give zeros have -1.
         """
-        corners, numbers, name = _checks.regions(boxes, numbers, images, self)
+        corners, numbers, name = _checks.regions(boxes, numbers, images, self, indices)
         numbers = _checks.box_values(corners, numbers, name, images, check)
         return np.ascontiguousarray(corners), numbers
 
@@ -126,6 +128,13 @@ class Memory:
         with first_use:
             from ._cpu import engine
         return engine
+
+    @cached_property
+    def crops(self) -> Any:
+        """What it has for crops."""
+        with first_use:
+            from ._cpu import crop
+        return crop
 
     @cached_property
     def gradients(self) -> Any:

@@ -79,26 +79,11 @@ def forward(
         )
         shape = call.output_shape(bins)
         dtype = _arrays.result_dtype(call.features.dtype)
-        if out is None:
-            output = memory.empty(shape, dtype)
-        else:
-            same_library("out", out, first_map(input))
-            target = memory.target("out", out)
-            _checks.result_array("out", target, shape, dtype)
-            for part in [call.features] if call.levels is None else call.levels.maps:
-                memory.apart("out", target, "input", part)
-            for part in call.borrowed if isinstance(call.borrowed, list) else [call.borrowed]:
-                memory.apart("out", target, "boxes", part)
-            output = target if memory.direct(target) else memory.empty(shape, dtype)
+        target, output = call.room(out, input, shape, dtype)
         argmax = memory.empty(shape, np.int64) if return_argmax else None
         if output.size:
             call.pool(rule, reduce, output, argmax)
-        if out is None:
-            result = call.leave(output)
-        else:
-            result = out
-            if output is not target:
-                target[...] = output
+        result = call.result(out, target, output)
         return result if argmax is None else (result, call.leave(argmax))
 
 
@@ -135,6 +120,28 @@ class Call(NamedTuple):
         boxes, channels = len(self.corners), self.features.shape[self.channel_axis]
         return (boxes, channels, *bins) if self.channel_axis == 1 else (boxes, *bins, channels)
 
+    def room(self, out: Any, input: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+        """The caller's `out`, if any, as an array, and what an engine is to fill: it, or a new one."""
+        memory = self.memory
+        if out is None:
+            return None, memory.empty(shape, dtype)
+        same_library("out", out, first_map(input))
+        target = memory.target("out", out)
+        _checks.result_array("out", target, shape, dtype)
+        for part in [self.features] if self.levels is None else self.levels.maps:
+            memory.apart("out", target, "input", part)
+        for part in self.borrowed if isinstance(self.borrowed, list) else [self.borrowed]:
+            memory.apart("out", target, "boxes", part)
+        return target, target if memory.direct(target) else memory.empty(shape, dtype)
+
+    def result(self, out: Any, target: Any, output: Any) -> Any:
+        """What is handed back of what `room` gave, once it is filled."""
+        if out is None:
+            return self.leave(output)
+        if output is not target:
+            target[...] = output
+        return out
+
     def pool(self, rule: Rule, reduce: str, output: Any, argmax: Any, motion: Any = None) -> None:
         """Run the engine's forward."""
         if self.levels is not None:
@@ -160,12 +167,13 @@ class Call(NamedTuple):
                 features=features, options=options[level], images=images, levels=None
             )
 
-    def bins_like_output(self, name: str, array: Any, input: Any) -> Any:
-        """A gradient with respect to a pooled result, of any size."""
+    def bins_like_output(self, name: str, array: Any, input: Any, dtype: Any = None) -> Any:
+        """A gradient with respect to a pooled result, of any size; unless said, in its dtype."""
         same_library(name, array, first_map(input))
         bins = self.memory.source(name, array)
         _checks.pooled(name, bins, self.output_shape(("height", "width")))
-        dtype = _arrays.result_dtype(self.features.dtype)
+        if dtype is None:
+            dtype = _arrays.result_dtype(self.features.dtype)
         if bins.dtype != dtype:
             raise TypeError(f"{name} must be of dtype {dtype}, got {bins.dtype}")
         return bins
@@ -195,6 +203,19 @@ class Call(NamedTuple):
             self.channel_axis,
         )  # fmt: skip
 
+    def to_map_of_mean(self, rule: Rule, grad: Any, manner: dict[str, Any]) -> Any:
+        """The gradient of a mean to the map, in the dtype of `grad` or a wider one."""
+        return self.memory.gradients.to_map_of_mean(
+            rule, self.options, grad, self.corners, self.images, self.features.shape,
+            self.channel_axis, **manner,
+        )  # fmt: skip
+
+    def to_boxes_of_mean(self, rule: Rule, grad: Any) -> Any:
+        """The gradient (K, 4) of a mean to the corners."""
+        return self.memory.gradients.to_boxes_of_mean(
+            rule, self.options, grad, self.features, self.corners, self.images, self.channel_axis
+        )
+
     def velocity(self, motion: Any) -> Any:
         """How the corners move, in the dtype of the geometry."""
         array = self.memory.brought(_arrays.widened(self.memory.boxes("motion", motion)))
@@ -223,8 +244,12 @@ def enter(
     batch_indices: Any,
     channel_axis: Any,
     check_boxes: Any,
+    indices: str = "batch_indices",
 ) -> Call:
-    """Check and borrow what all calls share; `memory` is that of `input`, and entered."""
+    """Check and borrow what all calls share; `memory` is that of `input`, and entered.
+
+    `indices`: what the caller calls `batch_indices`.
+    """
     channel_axis = _checks.channel_axis(channel_axis)
     check = memory.checks if check_boxes is None else flag("check_boxes", check_boxes)
     if type(input) is Pyramid:
@@ -243,8 +268,8 @@ def enter(
         borrowed = _borrowed_boxes(memory, input, boxes)
     numbers = None
     if batch_indices is not None:
-        numbers = memory.boxes("batch_indices", batch_indices)
-    corners, images = memory.regions(borrowed, numbers, features.shape[0], check)
+        numbers = memory.boxes(indices, batch_indices)
+    corners, images = memory.regions(borrowed, numbers, features.shape[0], check, indices)
     T = corners.dtype.type
     of_maps = [
         ((T(min(y, LARGEST[T])), *options[0]), (T(min(x, LARGEST[T])), *options[1]))

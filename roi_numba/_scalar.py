@@ -107,7 +107,7 @@ def clamped_slope(t: Real, size: int) -> tuple[int, Real, Real]:
 def faded_tap(t: Real, size: int) -> tuple[int, Real, Real]:
     """Linear interpolation at ``t`` on an axis continued by zeros: it fades over one pixel."""
     T = type(t)
-    if not (t > T(-1) and t < T(size)):
+    if size == 0 or not (t > T(-1) and t < T(size)):
         return 0, T(0), T(0)
     low = int(math.floor(t))
     fraction = t - T(low)

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from ._torch_forms import ARGUMENTS, FORMS, NAMING, SIZES, Kind, computed, fake, without
 
-OPERATORS = ("roi_pool", "roi_align", "roi_warp", "prroi_pool")
+OPERATORS = ("roi_pool", "roi_align", "roi_warp", "crop_pool", "prroi_pool")
 
 SCHEMA_TYPES = {bool: "bool", int: "int[2]", str: "str"}
 """Types of the operators' own options in a schema, by the type of their defaults."""

@@ -28,9 +28,10 @@ except ImportError as error:
         f"roi_numba.jax needs JAX, pip install 'roi_numba[jax]', got: {error}"
     ) from None
 
+from ._jax_crops import crop_pool
 from ._jax_forms import pool
 
-__all__ = ["prroi_pool", "roi_align", "roi_pool", "roi_warp"]
+__all__ = ["crop_pool", "prroi_pool", "roi_align", "roi_pool", "roi_warp"]
 
 
 def roi_align(

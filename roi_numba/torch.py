@@ -18,13 +18,16 @@ except ImportError as error:
 
 from inspect import Parameter, signature
 
+from ._torch_crops import crop_pool
 from ._torch_functions import Boxes, Pair, prroi_pool, roi_align, roi_pool, roi_warp
 
 __all__ = [
+    "CropPool",
     "PrRoIPool",
     "RoIAlign",
     "RoIPool",
     "RoIWarp",
+    "crop_pool",
     "prroi_pool",
     "roi_align",
     "roi_pool",
@@ -213,6 +216,49 @@ class RoIWarp(_Pooling):
             sampling_ratio=sampling_ratio,
             reduce=reduce,
             quantize=quantize,
+            channel_axis=channel_axis,
+            check_boxes=check_boxes,
+        )
+
+
+class CropPool(_Pooling):
+    """`crop_pool` as a module.
+
+    Parameters
+    ----------
+    output_size : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scale : float
+        Feature pixels per image pixel: 1/16 for a map of stride 16.
+    border : {"zeros", "cut"}, default "zeros"
+        Whether zeros surround the map, or samples beyond its outermost pixel centres are 0.
+    channel_axis : {1, -1}, default 1
+        Where input and result have their channels.
+    check_boxes : bool, optional
+        Raise on bad boxes; if False, they give zeros.  Default: True in host memory.
+
+    Examples
+    --------
+    >>> import roi_numba.torch
+    >>> roi_numba.torch.CropPool(7, 1 / 16, border="cut")
+    CropPool(output_size=7, spatial_scale=0.0625, border='cut')
+    """
+
+    function = staticmethod(crop_pool)
+
+    def __init__(
+        self,
+        output_size: Pair,
+        spatial_scale: float,
+        *,
+        border: str = "zeros",
+        channel_axis: int = 1,
+        check_boxes: bool | None = None,
+    ) -> None:
+        super().__init__(
+            output_size=output_size,
+            spatial_scale=spatial_scale,
+            border=border,
             channel_axis=channel_axis,
             check_boxes=check_boxes,
         )

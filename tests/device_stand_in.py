@@ -108,6 +108,9 @@ class ndarray:
         array, value = self._now(value)
         array[key] = value
 
+    def reshape(self, *shape):
+        return ndarray.over(self._array.reshape(*shape), self._device)
+
     def fill(self, value):
         self._now()[0].fill(value)
 
@@ -227,6 +230,15 @@ def where(condition, yes, no):
     return ndarray.over(np.where(*ndarray._now(condition, yes, no)))
 
 
+def broadcast_to(array, shape):
+    return ndarray.over(np.broadcast_to(*ndarray._now(array), shape), array._device)
+
+
+def copyto(target, source, where):
+    target, source, where = ndarray._now(target, source, where)
+    np.copyto(target, source, where=where)
+
+
 def from_dlpack(array):
     kind, number = array.__dlpack_device__()
     if kind not in (2, 13):
@@ -332,7 +344,7 @@ def modules():
     cupy = types.ModuleType("cupy")
     cupy.cuda, cupy.ndarray, cupy.empty, cupy.zeros = cuda, ndarray, ndarray, zeros
     cupy.asarray, cupy.concatenate, cupy.where = asarray, concatenate, where
-    cupy.from_dlpack = from_dlpack
+    cupy.from_dlpack, cupy.broadcast_to, cupy.copyto = from_dlpack, broadcast_to, copyto
     return {"cupy": cupy, "cupy.cuda": cuda, "cupy.cuda.runtime": runtime}
 
 
@@ -352,7 +364,7 @@ def engine():
     They see to what an engine relies on.
     """
     from roi_numba._checks import box_values
-    from roi_numba._cpu import engine, gradients
+    from roi_numba._cpu import crop, engine, gradients
 
     called = Called()
 
@@ -409,6 +421,12 @@ def engine():
         maps, arguments = arguments[: len(maps)], arguments[len(maps) :]
         engine.pool_levels(rule, reduce, options, maps, levels, *arguments, channel_axis)
 
+    def sample(*arguments):
+        *arguments, fill, output, channel_axis = arguments
+        arguments = seen("sample", arguments, 3, {})
+        arguments[4] = only(arguments[4], len(arguments[2]))
+        crop.sample(*arguments, fill, checked(output), channel_axis)
+
     def to_map_of_mean(*arguments, **options):
         arguments, (shape, channel_axis, *motion) = arguments[:5], arguments[5:]
         arguments = seen("to_map_of_mean", arguments, 3, options)
@@ -433,10 +451,8 @@ def engine():
         )  # fmt: skip
         return result if result is None else ndarray.over(result)
 
-    made = {
-        "engine": (pool, pool_levels),
-        "gradients": (to_map_of_mean, to_boxes_of_mean, at_winners),
-    }
+    made = {"engine": (pool, pool_levels), "crop": (sample,)}
+    made |= {"gradients": (to_map_of_mean, to_boxes_of_mean, at_winners)}
     found = {}
     for name, functions in made.items():
         found[name] = types.ModuleType(f"roi_numba._cuda.{name}")
@@ -489,7 +505,7 @@ def without_cupy(monkeypatch):
     from roi_numba import _cuda, _memory
 
     monkeypatch.setattr(_memory, "_cuda_arrays", None)
-    for name in ("arrays", "engine", "gradients", "launch"):
+    for name in ("arrays", "crop", "engine", "gradients", "launch"):
         monkeypatch.delitem(sys.modules, f"roi_numba._cuda.{name}", raising=False)
         monkeypatch.delattr(_cuda, name, raising=False)
     monkeypatch.setitem(sys.modules, "cupy", None)

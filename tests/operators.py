@@ -18,7 +18,8 @@ class Operator:
 
     ``reductions`` maps "mean" and the maxima it has to the keywords that choose them; ``options``
     maps each other option to the values worth trying, ``exact_options`` to those of them that put
-    samples at dyadic positions when box and bins are dyadic.
+    samples at dyadic positions when box and bins are dyadic, ``exact_sizes`` are output sizes that
+    do.
     """
 
     function: Callable
@@ -26,6 +27,7 @@ class Operator:
     reductions: dict
     options: dict
     exact_options: dict
+    exact_sizes: tuple = (1, 2, 4, (2, 1))
 
     @property
     def name(self):
@@ -42,6 +44,10 @@ class Operator:
     @property
     def rule(self):
         return import_module(f"roi_numba.{self.name}").RULE
+
+    def reduce(self, options):
+        """The reduction that options choose: of an operator with but one, that one."""
+        return options.get("reduce", next(iter(self.reductions)))
 
     def draw_options(self, exact=False):
         values = self.options | (self.exact_options if exact else {})
@@ -79,6 +85,14 @@ OPERATORS = [
         _reduce("mean", "max"),
         {"sampling_ratio": [1, 2, 3, (2, 1)], "quantize": [True, False]},
         {"sampling_ratio": [1, 2, 4, (2, 1)]},
+    ),
+    Operator(
+        roi_numba.crop_pool,
+        reference.crop_pool,
+        {"max": {}},
+        {"border": ["zeros", "cut"]},
+        {},
+        (1,),  # of n bins samples are 1 / (2 * n - 1) of the box apart
     ),
     Operator(
         roi_numba.prroi_pool,

@@ -122,6 +122,32 @@ def roi_warp(
 
 
 @np.errstate(all="ignore")
+def crop_pool(
+    input, boxes, output_size, spatial_scale=1.0, *, border="zeros", return_argmax=False, at=None
+):
+    """Maximum over 2 x 2 bilinear samples of a grid that reaches from corner to corner."""
+
+    def samples(z1, z2, s, p, n_bins, size):
+        T = type(s)
+        start, end = z1 * s, z2 * s
+        if not _on_scale(start, end, end - start):
+            return 1, []
+        step = (end - start) / T(2 * n_bins - 1)
+        inside = []
+        for k in range(2):
+            j = 2 * p + k
+            t = float(end if j == 2 * n_bins - 1 else start + T(j) * step)
+            if border == "zeros" and -1 < t < size:
+                inside.append((k, _faded(t, size)))
+            elif border == "cut" and 0 <= t <= size - 1:
+                inside.append((k, _clamped(t, size)))
+        return 2, inside
+
+    axes, pool = (samples, samples), _max_sample
+    return _each_bin(input, boxes, output_size, spatial_scale, axes, pool, return_argmax, at)
+
+
+@np.errstate(all="ignore")
 def prroi_pool(input, boxes, output_size, spatial_scale=1.0, *, aligned=False):
     """Exact mean of the bilinear interpolant, zero beyond the map, over each bin.
 

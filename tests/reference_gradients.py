@@ -150,6 +150,37 @@ def roi_warp_backward(
 
 
 @np.errstate(all="ignore")
+def crop_pool_backward(
+    grad_output, input, boxes, spatial_scale=1.0, *, border="zeros", argmax=None
+):
+    """A sample moves with the ends of the box by its share of the way between them."""
+
+    def samples(z1, z2, s, p, n_bins, size):
+        T = type(s)
+        start, end = z1 * s, z2 * s
+        if not _on_scale(start, end, end - start):
+            return 1, []
+        step = (end - start) / T(2 * n_bins - 1)
+        entries = []
+        for k in range(2):
+            j = 2 * p + k
+            t = float(end if j == 2 * n_bins - 1 else start + T(j) * step)
+            moves = _moves(s, j / (2 * n_bins - 1))
+            if border == "zeros" and -1 < t < size:
+                entries.append((k, _faded_nodes(t, size), *moves))
+            elif border == "cut" and 0 <= t <= size - 1:
+                entries.append((k, _clamped_nodes(t, size), *moves))
+        return 2, entries
+
+    def forward(output_size):
+        options = {"border": border, "return_argmax": True}
+        return reference.crop_pool(input, boxes, output_size, spatial_scale, **options)
+
+    winner = _winner("max", grad_output, argmax, forward, _each_sample)
+    return _each_bin(grad_output, input, boxes, spatial_scale, (samples, samples), winner)
+
+
+@np.errstate(all="ignore")
 def prroi_pool_backward(grad_output, input, boxes, spatial_scale=1.0, *, aligned=False):
     """A bin is all the points at ``low + x * (high - low)``, x from 0 to 1, which move with it.
 

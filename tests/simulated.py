@@ -56,7 +56,7 @@ def described(operator, call, options):
     own = {name: value for name, value in options.items() if name in operator.options}
     T = np.float64 if call.boxes.dtype == np.float64 else np.float32
     both = tuple((T(call.spatial_scale), *each) for each in operator.rule.options(**own))
-    return operator.rule, options.get("reduce", "mean"), both, call.boxes[:, 1:], call.boxes[:, 0]
+    return operator.rule, operator.reduce(options), both, call.boxes[:, 1:], call.boxes[:, 0]
 
 
 def pool(operator, call, options, named=False, axis=1):
@@ -103,7 +103,7 @@ def pull(operator, call, options, gradient, argmax=None):
 
 def winners(operator, call, options):
     """What the forward named: of near ties it chooses."""
-    if options.get("reduce", "mean") == "mean":
+    if operator.reduce(options) == "mean":
         return {}
     return {"argmax": pool(operator, call, options, named=True)[1]}
 
@@ -135,7 +135,7 @@ def forward(name):
             assert_close(
                 pool(operator, call, options, axis=axis), expected, tolerance(call, expected)
             )
-            if options.get("reduce", "mean") == "mean":
+            if operator.reduce(options) == "mean":
                 continue
             output, argmax = pool(operator, call, options, named=True, axis=axis)
             assert_close(output, expected, tolerance(call, expected))

@@ -152,14 +152,14 @@ def specials(draw, features):
 
 
 @st.composite
-def exact_calls(draw, dtype=np.float32):
+def exact_calls(draw, dtype=np.float32, sizes=(1, 2, 4, (2, 1))):
     """A call whose every position and value is a short binary fraction: no rounding anywhere."""
     shape, scale = draw(shapes()), draw(st.sampled_from([1.0, 0.5, 1 / 16]))
     quarters = st.integers(-12, 4 * (max(shape[2:]) + 3)).map(lambda i: i / 4 / scale)
     n_images = shape[0]
     rows = draw(st.lists(st.tuples(st.integers(0, n_images - 1), *[quarters] * 4), max_size=5))
     features = values(draw(SEEDS), shape, dtype, ties=True)
-    size = draw(st.sampled_from([1, 2, 4, (2, 1)]))
+    size = draw(st.sampled_from(sizes))
     return Call(features, as_boxes(rows, np.float32), size, scale)
 
 

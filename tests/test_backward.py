@@ -50,7 +50,7 @@ def backward(operator, gradient, call, channel_axis=1, **options):
 
 def with_winners(operator, call, options):
     """The options, and for a maximum what the forward named: of near ties it chooses."""
-    if options.get("reduce", "mean") == "mean":
+    if operator.reduce(options) == "mean":
         return options
     return options | {"argmax": pool(operator, call, return_argmax=True, **options)[1]}
 
@@ -219,7 +219,7 @@ def derivative(function, operator, call, options, **arguments):
         input=call.input,
         boxes=call.boxes,
         spatial_scale=call.spatial_scale,
-        reduce=options.get("reduce", "mean"),
+        reduce=operator.reduce(options),
         batch_indices=None,
         channel_axis=1,
         check_boxes=None,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from operators import MAXIMA, OPERATORS, ids
+from operators import MAXIMA, MEANS, OPERATORS, ids
 from small_call import EVERY_OPERATOR, RESULT, features, rows
 from strategies import values
 from test_bad_input import REFUSED as REFUSED_BY_ALL
@@ -125,9 +125,9 @@ def test_samples_off_the_map_cannot_win(operator, name):
     assert_refused(operator.backward, call | {"sampling_ratio": 2}, ValueError, pattern)
 
 
-@EVERY_OPERATOR
-def test_argmax_of_a_mean(operator):
-    call = call_with("argmax", np.zeros(RESULT, int)) | operator.reductions["mean"]
+@pytest.mark.parametrize(("operator", "reduction"), MEANS, ids=ids)
+def test_argmax_of_a_mean(operator, reduction):
+    call = call_with("argmax", np.zeros(RESULT, int)) | operator.reductions[reduction]
     if operator.name == "prroi_pool":
         with pytest.raises(TypeError):
             operator.backward(**call)

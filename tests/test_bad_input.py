@@ -174,6 +174,8 @@ REFUSED_OPTIONS = [
     ("roi_warp", "sampling_ratio", (2, -1), ValueError, r"sampling_ratio .*, got \(2, -1\)"),
     ("roi_warp", "sampling_ratio", 2.0, TypeError, r"sampling_ratio .*, got 2\.0"),
     ("roi_warp", "quantize", 0, TypeError, r"quantize must be True or False, got 0"),
+    ("crop_pool", "border", "clamp", ValueError, r"border must be one of .*, got 'clamp'"),
+    ("crop_pool", "border", None, TypeError, r"border must be a string, got NoneType"),
     ("prroi_pool", "aligned", None, TypeError, r"aligned must be True or False, got None"),
 ]
 

@@ -195,7 +195,7 @@ class Described:
 
     def __init__(self, operator, reduction, stored, geometry=np.float32, axis=1, boxes=None):
         self.rule, self.axis, self.geometry = operator.rule, axis, geometry
-        self.reduce = operator.reductions[reduction].get("reduce", "mean")
+        self.reduce = reduction
         scale = geometry(0.25)
         self.options = tuple((scale, *own) for own in operator.rule.options())
         self.features = np.zeros(SHAPE[axis], stored)

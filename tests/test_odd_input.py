@@ -148,6 +148,9 @@ def test_reversed_and_empty_boxes(operator, reduction):
     output = operator.function(input, box, 1, **options)
     if operator.name == "roi_pool":
         np.testing.assert_array_equal(output[:, :, 0, 0], input[0, :, [5, 2], [6, 3]])
+    elif operator.name == "crop_pool":  # flipped: of its four corners the largest; a point
+        largest = input[0][:, [5, 5, 1, 1], [6, 2, 6, 2]].max(axis=1)
+        np.testing.assert_array_equal(output[:, :, 0, 0], [largest, input[0, :, 2, 3]])
     elif operator.name == "roi_warp":  # the point at the first corner
         np.testing.assert_array_equal(output[:, :, 0, 0], input[0, :, [5, 2], [6, 3]])
     elif operator.name == "prroi_pool":
@@ -216,6 +219,7 @@ OPTIONS = {
         {"sampling_ratio": -1},
     ],
     "roi_warp": [{}, {"sampling_ratio": 2}, {"quantize": False}],
+    "crop_pool": [{}, {"border": "cut"}],
     "prroi_pool": [{}, {"aligned": True}],
 }
 

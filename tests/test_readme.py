@@ -77,7 +77,7 @@ def test_table_has_every_operator_and_reduction():
     assert list(listed) == [operator.name for operator in OPERATORS]
     for operator in OPERATORS:
         assert sorted(listed[operator.name]) == sorted(operator.reductions)
-        default = (operator.function.__kwdefaults__ or {}).get("reduce", "mean")
+        default = operator.reduce(operator.function.__kwdefaults__ or {})
         assert listed[operator.name][0] == default
 
 

@@ -48,6 +48,7 @@ OPTIONS = {
         for ratio in (1, (3, 2))
         for quantize in (True, False)
     ],
+    "crop_pool": [{"border": border} for border in ("zeros", "cut")],
     "prroi_pool": [{"aligned": aligned} for aligned in (False, True)],
 }
 CASES = [
@@ -167,7 +168,7 @@ def test_maxima_follow_the_argmax_given(rng, operator, reduction, shift):
 @given(data=st.data())
 def test_float32_boxes_whose_positions_are_exact(operator, reduction, data):
     """They have the gradients of the same boxes in float64."""
-    call = data.draw(exact_calls())
+    call = data.draw(exact_calls(sizes=operator.exact_sizes))
     options = operator.reductions[reduction] | data.draw(operator.draw_options(exact=True))
     gradient = upstream(np.random.default_rng(0), operator, call, **options)
     actual = backward(operator, gradient, call, **options)

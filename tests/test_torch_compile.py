@@ -50,14 +50,14 @@ def settings(operator, options):
     """What an op's arguments end with."""
     own = {name: options.get(name, values[0]) for name, values in operator.options.items()}
     pair = [(value, value) if type(value) is int else value for value in own.values()]
-    return 0.5, *pair, options.get("reduce", "mean"), 1, None
+    return 0.5, *pair, operator.reduce(options), 1, None
 
 
 def sample(operator, suffix, options):
     """An op and arguments for it; boxes require grad where they may."""
     op, end = OPS[operator.name, suffix], settings(operator, options)
     map, boxes, argmax = features(), rows(), None
-    if options.get("reduce", "mean") != "mean" and suffix not in ("", "_argmax"):
+    if operator.reduce(options) != "mean" and suffix not in ("", "_argmax"):
         argmax = OPS[operator.name, "_argmax"](map, boxes, None, None, SIZE, *end)[1]
     given = {"bins": torch.ones(4, 3, *SIZE).double(), "map": map, "motion": rows().cos()}
     tensors = [given[name].clone().requires_grad_() for name in op.kind.given]

@@ -15,6 +15,7 @@ MODULES = {
     "RoIAlign": "roi_align",
     "RoIPool": "roi_pool",
     "RoIWarp": "roi_warp",
+    "CropPool": "crop_pool",
     "PrRoIPool": "prroi_pool",
 }
 

@@ -80,6 +80,19 @@ EXAMPLES = [
     ("roi_warp", TENS, (20, 40, 70, 88), 1 / 16, 2, SR2, [[39.25, 40.75], [51.75, 53.25]]),
     ("roi_warp", TENS, CORNER, 1, 2, {}, [[0, 0], [0, 0]]),
     ("roi_warp", ONES, BEYOND, 1, 2, {}, [[1, 0], [0, 0]]),
+    # Crop pooling: samples from corner to corner, flipped boxes, fades over a pixel or is cut
+    *[
+        ("crop_pool", TENS, box, scale, 2, {"border": border}, result)
+        for border in ("zeros", "cut")
+        for box, scale, result in [
+            ((1, 1, 4, 4), 1, [[22, 24], [42, 44]]),
+            ((4, 4, 1, 1), 1, [[44, 42], [24, 22]]),
+            ((20, 40, 70, 88), 1 / 16, [[37.291667, 39.375], [47.291667, 49.375]]),
+        ]
+    ],
+    ("crop_pool", TENS_PLUS_1, CORNER, 1, 2, {}, [[0, 0], [0, 12]]),
+    ("crop_pool", ONES, (5.5, 5.5, 7, 7), 1, 1, {}, [[0.25]]),
+    ("crop_pool", ONES, (5.5, 5.5, 7, 7), 1, 1, {"border": "cut"}, [[0]]),
     # Exact integral: stride-1 average pooling is a special case; fades over a pixel beyond the map
     ("prroi_pool", TENS, (0, 0, 3, 3), 1, 3, {},
      [[5.5, 6.5, 7.5], [15.5, 16.5, 17.5], [25.5, 26.5, 27.5]]),
@@ -124,6 +137,7 @@ TUTORIAL = [
     ("roi_align", SR2 | {"reduce": "max"}, 0, 2.2265625 + STEP * np.arange(7)),
     ("roi_align", {"reduce": "max"}, 0, 2.473958 + STEP * np.arange(7)),  # 3 samples: 2.96… up
     ("roi_warp", SR2, 0, 1.5 + 3 * np.arange(7)),
+    ("crop_pool", {}, 0, 665 / 32 * (2 * np.arange(7) + 1) / 13),
     ("prroi_pool", {}, 0, 1.484375 + STEP * np.arange(7)),
 ]
 

@@ -62,6 +62,11 @@ def decoded(builder, dtype, stored, value_type):
     if isinstance(dtype, types.Integer):
         convert = builder.sitofp if dtype.signed else builder.uitofp
         return convert(stored, value_type)
+    scalar = getattr(value_type, "element", value_type)
+    if dtype == types.float64 and scalar == ir.FloatType():
+        return builder.fptrunc(stored, value_type)
+    if dtype == types.float32 and scalar == ir.DoubleType():
+        return builder.fpext(stored, value_type)
     return stored
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import _arrays, _checks
 from .._memory import HOST, Memory
-from . import engine, gradients
+from . import crop, engine, gradients
 from .compile import MISSING
 
 try:
@@ -49,6 +49,7 @@ class DeviceMemory(Memory):
 
     checks = False
     engine = engine
+    crops = crop
     gradients = gradients
 
     def __init__(self, number: int) -> None:
@@ -145,7 +146,9 @@ class DeviceMemory(Memory):
 
     # ---- boxes -------------------------------------------------------------------------------
 
-    def regions(self, boxes: Any, numbers: Any, images: int, check: bool) -> tuple[Any, Any]:
+    def regions(
+        self, boxes: Any, numbers: Any, images: int, check: bool, indices: str = "batch_indices"
+    ) -> tuple[Any, Any]:
         """Corners (K, 4) and image numbers (K,), these in the dtype of the corners or int64.
 
         Kernels look at their values, and give zeros for what is no box on an image.
@@ -153,8 +156,9 @@ class DeviceMemory(Memory):
         several = isinstance(boxes, list)
         if check:
             there = [_fetched(part) for part in boxes] if several else _fetched(boxes)
-            HOST.regions(there, None if numbers is None else _fetched(numbers), images, True)
-        corners, numbers, _ = _checks.regions(boxes, numbers, images, self)
+            known = None if numbers is None else _fetched(numbers)
+            HOST.regions(there, known, images, True, indices)
+        corners, numbers, _ = _checks.regions(boxes, numbers, images, self, indices)
         if numbers.dtype != corners.dtype and numbers.dtype != np.int64:
             whole = numbers.astype(np.int64)
             if numbers.dtype.kind == "f":

@@ -1,0 +1,76 @@
+"""`mrcnn.model` of matterport's Mask R-CNN: PyramidROIAlign.
+
+Boxes (N, R, 4) are rows (y1, x1, y2, x2) from 0 to 1, maps P2 to P5 (N, H, W, C), the result
+(N, R, height, width, C). A box is cropped from the level that its size in the image asks for: one
+sample a bin, from corner to corner of the box. Rows of zeros, which fill up an image's boxes,
+sample the first pixel of P2.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import roi_numba
+
+from . import Row
+from ._arrays import library
+
+__all__ = ["PyramidROIAlign"]
+
+PEER = "mrcnn.model"
+
+TABLE = (
+    Row(
+        "PyramidROIAlign([7, 7])([normalized.reshape(2, 12, 4), image_meta, *images])"
+        ".reshape(24, 7, 7, 3)",
+        "np.choose(roi_numba.assign_levels(normalized, canonical_size=224/1024, min_level=2, "
+        'max_level=5, rounding="round")[:, None, None, None] - 2, '
+        "[roi_numba.crop_and_resize(image, normalized, 7, box_indices=np.repeat([0, 1], 12), "
+        'edges="tensorflow") for image in images])',
+        "Levels are rounded where the FPN paper rounds down. "
+        "On the left each box is cropped once only.",
+    ),
+)
+
+
+@dataclass
+class PyramidROIAlign:
+    """`mrcnn.model.PyramidROIAlign`, without being a layer of Keras."""
+
+    pool_shape: Any
+
+    def __call__(self, inputs: Any) -> Any:
+        """Pool boxes from maps: ``inputs`` is ``[boxes, image_meta, P2, P3, P4, P5]``.
+
+        Columns 4 and 5 of ``image_meta`` are height and width of the images, in its first row.
+        """
+        boxes, image_meta, *feature_maps = inputs
+        home = library("boxes", boxes)
+        if len(boxes.shape) != 3 or boxes.shape[2] != 4:
+            raise ValueError(f"boxes must have shape (N, R, 4), got {tuple(boxes.shape)}")
+        if len(feature_maps) != 4:
+            raise ValueError(f"inputs must have four feature maps, got {len(feature_maps)}")
+        rows = boxes.reshape(-1, 4)
+        height, width = (float(image_meta[0, column]) for column in (4, 5))
+        levels = roi_numba.assign_levels(
+            rows,
+            canonical_size=224 / sqrt(height * width),
+            min_level=2,
+            max_level=5,
+            rounding="round",
+        )
+        order = home.argsort(levels)
+        pooled = []
+        for level, features in enumerate(feature_maps, 2):
+            here = order[levels[order] == level]
+            pooled.append(
+                roi_numba.crop_and_resize(
+                    features,
+                    rows[here],
+                    self.pool_shape,
+                    box_indices=here // boxes.shape[1],
+                    edges="tensorflow",
+                )
+            )
+        together = home.concatenate(pooled)[home.argsort(order)]
+        return together.reshape(*boxes.shape[:2], *together.shape[1:])

@@ -1,0 +1,120 @@
+"""`openvino.opset9`: roi_align and roi_pooling, on arrays instead of nodes of a graph.
+
+`name`, which names a node, is ignored. An empty adaptive grid (an aligned box without area and
+`sampling_ratio=0`) gives zeros, not NaN. A batch index of -1, after which OpenVINO's roi_pooling
+reads no further, is refused as every other that has no image.
+"""
+
+from typing import Any
+
+import numpy as np
+
+import roi_numba
+
+from .. import _checks
+from . import Row
+from ._arrays import converted, corners, library, operators
+
+__all__ = ["roi_align", "roi_pooling"]
+
+PEER = "openvino.opset9"
+
+TABLE = (
+    Row(
+        'roi_align(input, xyxy, indices, 7, 7, 2, 1/16, "avg")',
+        "roi_numba.roi_align(input, xyxy, 7, 1/16, 2, batch_indices=indices)",
+        "`asymmetric` is the default: not aligned.",
+    ),
+    Row(
+        'roi_align(input, xyxy, indices, 7, 7, 2, 1/16, "avg", "half_pixel_for_nn")',
+        "roi_numba.roi_align(input, xyxy, 7, 1/16, 2, True, batch_indices=indices)",
+        "What all others call aligned, and ONNX `half_pixel`.",
+    ),
+    Row(
+        'roi_align(input, xyxy, indices, 7, 7, 2, 1/16, "avg", "half_pixel")',
+        "roi_numba.roi_align(input, xyxy + 0.5, 7, 1/16, 2, True, batch_indices=indices)",
+        "Half an image pixel is added before scaling: `(x + 0.5) * spatial_scale - 0.5`.",
+    ),
+    Row(
+        'roi_align(input, xyxy, indices, 7, 7, 2, 1/16, "max")',
+        'np.maximum(roi_numba.roi_align(input, xyxy, 7, 1/16, 2, reduce="max", '
+        "batch_indices=indices), 0)",
+        "A maximum is never below zero.",
+    ),
+    Row(
+        "roi_pooling(input, boxes, [7, 7], 1/16)",
+        "roi_numba.roi_pool(input, boxes.astype(np.float64), 7, 1/16)",
+        "Whole pixels are found from products that are not rounded to float32; bins are exact.",
+    ),
+    Row(
+        'roi_pooling(input, unit_boxes, [7, 7], 1/16, "bilinear")',
+        "roi_numba.crop_and_resize(input, normalized, 7, box_indices=indices, channel_axis=1)",
+        "Boxes from 0 to 1, whatever `spatial_scale`; one sample a bin, from corner to corner; "
+        "not hurt by TensorFlow's rounding at the last row.",
+    ),
+)
+
+ALIGNED_MODES = ("asymmetric", "half_pixel", "half_pixel_for_nn")
+
+
+def roi_align(
+    data: Any,
+    rois: Any,
+    batch_indices: Any,
+    pooled_h: int,
+    pooled_w: int,
+    sampling_ratio: int,
+    spatial_scale: float,
+    mode: str,
+    aligned_mode: str = "asymmetric",
+    name: str | None = None,
+) -> Any:
+    """`openvino.opset9.roi_align`."""
+    aligned_mode = _checks.choice("aligned_mode", aligned_mode, ALIGNED_MODES)
+    largest = _checks.choice("mode", mode, ("avg", "max")) == "max"
+    if aligned_mode == "half_pixel" and library("rois", rois):
+        rois = rois + 0.5
+    pooled = operators(data).roi_align(
+        data,
+        rois,
+        (pooled_h, pooled_w),
+        spatial_scale,
+        sampling_ratio,
+        aligned_mode != "asymmetric",
+        reduce="max" if largest else "mean",
+        batch_indices=batch_indices,
+    )
+    if not largest:
+        return pooled
+    home = library("data", pooled)
+    return home.maximum(pooled, home.zeros_like(pooled))
+
+
+def roi_pooling(
+    input: Any,
+    coords: Any,
+    output_roi: Any,
+    spatial_scale: float,
+    method: str = "max",
+    name: str | None = None,
+) -> Any:
+    """`openvino.opset9.roi_pooling`."""
+    home = library("coords", coords)
+    if _checks.choice("method", method, ("max", "bilinear")) == "max":
+        with np.errstate(over="ignore"):
+            scale = np.float32(_checks.scale("spatial_scale", spatial_scale))
+        exact = converted(coords, float)
+        return operators(input).roi_pool(input, exact, output_roi, float(scale))
+    if len(coords.shape) != 2 or coords.shape[1] != 5:
+        raise ValueError(f"coords must have shape (K, 5), got {tuple(coords.shape)}")
+    with np.errstate(invalid="ignore"):
+        images = converted(coords[:, 0], int)
+    if home is np and not np.array_equal(images, coords[:, 0]):
+        raise ValueError(f"batch index in coords must be whole numbers, got {coords[:, 0]}")
+    return roi_numba.crop_and_resize(
+        input,
+        corners("coords", coords[:, 1:], (1, 0, 3, 2)),
+        output_roi,
+        box_indices=images,
+        channel_axis=1,
+    )

@@ -1,0 +1,50 @@
+"""`tensorflow.image`: crop_and_resize.
+
+`name`, which names a node of a graph, is ignored. TensorFlow's own tensors have no library to go
+back to through DLPack: pass their `.numpy()`.
+"""
+
+from typing import Any
+
+import roi_numba
+
+from . import Row
+
+__all__ = ["crop_and_resize"]
+
+PEER = "tensorflow.image"
+
+TABLE = (
+    Row(
+        "crop_and_resize(image, normalized, indices, [14, 14])",
+        'roi_numba.crop_and_resize(image, normalized, 14, box_indices=indices, edges="tensorflow")',
+        "Rounding may put the last row or column of a box that ends with the image outside it; "
+        'not so with `edges="exact"`, our default.',
+    ),
+    Row(
+        'crop_and_resize(image, normalized, indices, [7, 5], "nearest", -1.0)',
+        "roi_numba.crop_and_resize(image, normalized, (7, 5), box_indices=indices, "
+        'method="nearest", extrapolation_value=-1.0, edges="tensorflow")',
+    ),
+)
+
+
+def crop_and_resize(
+    image: Any,
+    boxes: Any,
+    box_indices: Any,
+    crop_size: Any,
+    method: str = "bilinear",
+    extrapolation_value: float = 0.0,
+    name: str | None = None,
+) -> Any:
+    """`tensorflow.image.crop_and_resize`."""
+    return roi_numba.crop_and_resize(
+        image,
+        boxes,
+        crop_size,
+        box_indices=box_indices,
+        method=method,
+        extrapolation_value=extrapolation_value,
+        edges="tensorflow",
+    )
