@@ -4,7 +4,17 @@ import os
 from itertools import product
 
 from operators import OPERATORS
-from roi_numba._cuda import contract, gather, maximum, project, scatter, tables, turned, winners
+from roi_numba._cuda import (
+    contract,
+    gather,
+    levels,
+    maximum,
+    project,
+    scatter,
+    tables,
+    turned,
+    winners,
+)
 from roi_numba._cuda.formats import FLOATS, INTEGERS, accumulator
 from roi_numba._cuda.rules import rule_on_device
 
@@ -35,12 +45,15 @@ def every_kernel():
     """
     for weights in GEOMETRIES:
         yield turned.turned_of(weights)
+        yield levels.describe_of(weights)
     yield turned.touching()
     for stored in (*FLOATS, *INTEGERS):
         result, sums = pooled(stored), accumulator(stored).__name__
         for offsets in ("int32", "int64") if stored in FLOATS else ("int32",):
             for vectors in (False, True) if stored in FLOATS else (False,):
                 yield contract.contract_of(stored, result, offsets, vectors)
+                if offsets == "int64":
+                    yield contract.contract_of(stored, result, offsets, vectors, True)
             yield project.project_of(stored, result, sums, offsets)
             if stored in FLOATS:
                 for target in sorted({stored, sums}):
@@ -51,6 +64,8 @@ def every_kernel():
             for what in ("weights", "rates", "reach"):
                 if what == "weights" or rule.slope is not None:
                     yield tables.bands_of(rule, *boxes, weights, what)
+            if THOROUGH or boxes == BOXES[0]:
+                yield tables.bands_of(rule, *boxes, weights, "weights", True)
         if reductions != ["mean"]:
             for stored in FLOATS if THOROUGH or boxes == BOXES[0] else ("float32",):
                 yield from of_maxima(rule, *boxes, stored)
@@ -68,6 +83,8 @@ def of_maxima(rule, geometry, numbers, stored):
     kind = rule, geometry, numbers, stored
     for named in (False, True):
         yield maximum.maximum_of(*kind, stored, "int32", named)
+        if THOROUGH or (named and kind[1:] == (*BOXES[0], "float32")):
+            yield maximum.maximum_of(*kind, stored, "int64", named, True)
     for moving in (False, True)[: 1 if rule.slope is None else 2]:
         yield winners.values_of(*kind, stored, "int32", moving, False)
         to_map = rule, geometry, numbers, sums, stored, "int32"

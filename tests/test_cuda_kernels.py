@@ -26,7 +26,8 @@ ARCHITECTURES = [
 
 MOST_REGISTERS = {"float32": 128, "float64": 144}
 """Of a thread, by what is computed in it: with 128, four blocks of 128 threads are on a
-multiprocessor at a time, else three."""
+multiprocessor at a time, else three.  Maxima on pyramids that are named hold places, pointers and
+four names of 64 bits each: they have the larger bound."""
 
 MOST_OF_VECTORS = {"float32": 96, "float64": 128}
 """Of a thread that takes 16 bytes of channels at once: five blocks and four."""
@@ -54,7 +55,8 @@ def test_machine_code(kernel, cc):
         assert not sass.float64(counted)
     assert not sass.local(counted)
     assert usage.local == 0
-    assert usage.registers <= MOST_REGISTERS["float64" if double else "float32"]
+    wide = double or kernel.name.endswith("named_levels")
+    assert usage.registers <= MOST_REGISTERS["float64" if wide else "float32"]
     if kernel.name.startswith("contract_vectors"):
         assert sass.loads_of_16_bytes(counted)
         # Nothing of map or result goes one by one: no numbers of 16 bits, and one store in all.
