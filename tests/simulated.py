@@ -156,6 +156,14 @@ def shifted(array):
     return memory
 
 
+def stepping(array, axis):
+    """A copy whose step along an axis is one element longer than it need be."""
+    before, after = array.shape[: axis + 1], array.shape[axis + 1 :]
+    memory = np.empty((*before, np.prod(after) + 1), array.dtype)[..., :-1].reshape(array.shape)
+    memory[...] = array
+    return memory
+
+
 def repeated(array):
     return np.broadcast_to(array[:, :1, :1], array.shape)
 
@@ -172,7 +180,9 @@ WHOLE = {
 APART = {
     "half a vector left": lambda array, lanes: array[..., : lanes + lanes // 2].copy(),
     "less than a vector": lambda array, lanes: array[..., : lanes // 2].copy(),
-    "pixels of broken vectors": lambda array, lanes: array[..., : lanes + 1].copy()[..., :lanes],
+    "images of broken vectors": lambda array, lanes: stepping(array[..., :lanes], 0),
+    "rows of broken vectors": lambda array, lanes: stepping(array[..., :lanes], 1),
+    "pixels of broken vectors": lambda array, lanes: stepping(array[:, :, :4, :lanes], 2),
     "another address": lambda array, lanes: shifted(array[..., :lanes]),
     "every other channel": lambda array, lanes: array[..., : 2 * lanes].copy()[..., ::2],
     "channels backwards": lambda array, lanes: array[..., :lanes].copy()[..., ::-1],
