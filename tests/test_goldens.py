@@ -10,6 +10,7 @@ import reference_gradients
 import roi_numba
 
 FILES = sorted((Path(__file__).parent / "data").glob("*.npz"))
+FILES = [file for file in FILES if "multiscale" not in file.stem]  # of several maps
 
 # the peers' names for an operator -> ours, and the options that are not in the file
 OPERATORS = {
