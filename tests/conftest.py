@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Scripts that recorded what peers computed, and import them.
+collect_ignore = ["data"]
+
 _common = settings(
     deadline=None,
     derandomize=True,

@@ -102,7 +102,7 @@ def test_halves_go_to_even():
 
 def test_as_torchvision_recorded():
     """MultiScaleRoIAlign's boxes, many of them exactly on a boundary."""
-    with np.load(Path(__file__).parent / "data/compat/torchvision_multiscale.npz") as golden:
+    with np.load(Path(__file__).parent / "data/torchvision_multiscale_f32_canon224.npz") as golden:
         boxes = [golden["boxes_image0"], golden["boxes_image1"]]
         levels, scales = golden["levels"], golden["scales"]
     lowest, highest = -np.log2(scales[[0, -1]]).astype(int)

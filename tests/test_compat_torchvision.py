@@ -31,7 +31,18 @@ def test_as_recorded(file):
         np.testing.assert_allclose(output, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["roi_align", "roi_pool", "RoIAlign", "RoIPool"])
+def test_multiscale_as_recorded():
+    with np.load(DATA / "torchvision_multiscale_f32_canon224.npz") as file:
+        golden = dict(file)
+    maps = {str(i): golden[f"features{i}"] for i in range(4)}
+    boxes = [golden["boxes_image0"], golden["boxes_image1"]]
+    size, shape = tuple(golden["output_size"].tolist()), tuple(golden["image_size"].tolist())
+    pooler = compat.MultiScaleRoIAlign(list(maps), size, golden["sampling_ratio"].item())
+    output = pooler(maps | {"pool": maps["3"]}, boxes, [shape, shape])
+    np.testing.assert_allclose(output, golden["expected"], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", compat.__all__)
 def test_signatures(name):
     peer = pytest.importorskip("torchvision")
     theirs = inspect.signature(getattr(peer.ops, name)).parameters

@@ -1,12 +1,16 @@
-"""`torchvision.ops`: roi_align, roi_pool and their modules."""
+"""`torchvision.ops`: roi_align, roi_pool, their modules and MultiScaleRoIAlign."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import roi_numba
 
 from . import Row
 from ._arrays import operators
 
-__all__ = ["RoIAlign", "RoIPool", "roi_align", "roi_pool"]
+__all__ = ["MultiScaleRoIAlign", "RoIAlign", "RoIPool", "roi_align", "roi_pool"]
 
 PEER = "torchvision.ops"
 
@@ -28,6 +32,15 @@ TABLE = (
     ),
     Row(
         "RoIPool(7, 1/16)(input, boxes)", 'roi_numba.roi_pool(input, boxes, 7, 1/16, bins="float")'
+    ),
+    Row(
+        'MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)(dict(zip("0123", inputs)), by_image, '
+        "[(256, 320), (250, 300)])",
+        "roi_numba.pyramid_pool(roi_numba.roi_align, inputs, by_image, 7, "
+        "spatial_scales=[1/4, 1/8, 1/16, 1/32], levels=roi_numba.assign_levels("
+        "by_image, min_level=2, max_level=5, epsilon=1e-6) - 2, sampling_ratio=2)",
+        "Scales are found from the heights of the maps and of the highest image, and rounded to "
+        "powers of two, in every call (torchvision keeps those of the first).",
     ),
 )
 
@@ -79,3 +92,40 @@ class RoIPool:
     def __call__(self, input: Any, rois: Any) -> Any:
         """Pool `rois` from `input`."""
         return roi_pool(input, rois, self.output_size, self.spatial_scale)
+
+
+@dataclass
+class MultiScaleRoIAlign:
+    """`torchvision.ops.MultiScaleRoIAlign`, without being a module of torch."""
+
+    featmap_names: Sequence[str]
+    output_size: int | tuple[int, int]
+    sampling_ratio: int
+    canonical_scale: int = field(default=224, kw_only=True)
+    canonical_level: int = field(default=4, kw_only=True)
+
+    def __call__(
+        self, x: Mapping[str, Any], boxes: list[Any], image_shapes: Sequence[tuple[int, int]]
+    ) -> Any:
+        """Pool `boxes`, one array for each image, from the maps of `x`."""
+        names = self.featmap_names
+        maps = [x[name] for name in x if name in ([names] if isinstance(names, str) else names)]
+        height = max(shape[0] for shape in image_shapes)
+        levels = [-round(math.log2(each.shape[-2] / height)) for each in maps]
+        assigned = roi_numba.assign_levels(
+            boxes,
+            min_level=levels[0],
+            max_level=levels[-1],
+            canonical_size=self.canonical_scale,
+            canonical_level=self.canonical_level,
+            epsilon=1e-6,
+        )
+        return roi_numba.pyramid_pool(
+            roi_numba.roi_align,
+            maps,
+            boxes,
+            self.output_size,
+            spatial_scales=[2.0**-level for level in levels],
+            levels=assigned - levels[0],
+            sampling_ratio=self.sampling_ratio,
+        )
