@@ -27,7 +27,7 @@ OPS = {
     "roi_warp": Call("roi_warp", {"sampling_ratio": 2}),
     "crop_pool": Call("crop_pool"),
     "prroi_pool": Call("prroi_pool"),
-    "crop_and_resize": Call("crop_and_resize"),
+    "crop_and_resize": Call("crop_and_resize", {"edges": "tensorflow"}),
     "roi_align-gradient": Call("roi_align", {"sampling_ratio": 2, "aligned": True}, gradient=True),
     "roi_pool-gradient": Call("roi_pool", {"bins": "float"}, gradient=True),
 }
