@@ -11,7 +11,8 @@ from device_stand_in import machine, ndarray, plain, zeros
 from simulated_calls import DTYPES, there
 from strategies import values
 
-from roi_numba._cuda import crop
+# isort: split
+from roi_numba._cuda import crop  # now that CuPy is there
 
 crop.empty, crop.zeros = ndarray, zeros
 
@@ -37,9 +38,7 @@ def calls():
         given = options | {"box_indices": there(INDICES), "channel_axis": axis}
         options["box_indices"] = INDICES
         for value in (0.0, -7.0):
-            expected = reference_crops.crop_and_resize(
-                *call, extrapolation_value=value, **options
-            )
+            expected = reference_crops.crop_and_resize(*call, extrapolation_value=value, **options)
             found = roi_numba.crop_and_resize(
                 turned, there(boxes), (3, 2), extrapolation_value=value, **given
             )
