@@ -6,7 +6,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-import reference_crops
 import roi_numba
 from arrays import GUARD, assert_same_bits, big_endian, packed_field, unaligned
 from operators import ids
@@ -200,6 +199,18 @@ def test_pixels_without_weight_are_not_read(special, method):
         np.testing.assert_array_equal(found.reshape(3, 3), np.arange(9).reshape(3, 3))
 
 
+@pytest.mark.parametrize("edges", ["exact", "tensorflow"])
+def test_samples_too_far_off_for_an_integer(edges):
+    """They are neither read nor have a slope."""
+    boxes = np.array([(0, -1e30, 0, 1e30), (1e30, 1e30, 3e38, -3e38)], np.float32)
+    for normalized in (True, False):
+        options = {"normalized": normalized, "edges": edges}
+        found = cut(images(), boxes, 2, INDICES[:2], **options)
+        assert (found == VALUE).all()
+        for gradient in gradients(np.ones_like(found), images(), boxes, INDICES[:2], **options):
+            assert not gradient.any()
+
+
 def test_needs():
     grad = values(5, RESULT, np.float32)
     on_image, on_boxes = gradients(grad, images())
@@ -295,18 +306,3 @@ def test_refused_gradients(name, value, error, pattern):
     del call["crop_size"]
     with pytest.raises(error, match=f"^{pattern}$"):
         crop_and_resize_backward(**call)
-
-
-def test_signatures():
-    """The gradient's is the forward's, less what grad_output says and what has no gradient."""
-    forward = inspect.signature(crop_and_resize).parameters
-    backward = list(inspect.signature(crop_and_resize_backward).parameters.values())
-    without = ("crop_size", "extrapolation_value", "out")
-    shared = [forward[name] for name in forward if name not in without]
-    assert backward[1 : 1 + len(shared)] == shared
-    assert [each.name for each in backward[1 + len(shared) :]] == ["needs", "deterministic"]
-    for function in (crop_and_resize, crop_and_resize_backward):
-        ours = set(inspect.signature(function).parameters)
-        theirs = inspect.signature(getattr(reference_crops, function.__name__)).parameters
-        arrays_alone = {"channel_axis", "check_boxes", "out", "needs", "deterministic"}
-        assert set(theirs) == ours - arrays_alone
