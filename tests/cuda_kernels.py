@@ -65,7 +65,7 @@ def every_kernel():
                 for target in sorted({stored, sums}):
                     yield scatter.scatter_of(stored, target, offsets)
                 yield scatter.spread_of(stored, sums, offsets)
-    for (rule, reductions), boxes in product(rules(), BOXES):
+    for (rule, reductions), boxes in product(rules(), BOXES if THOROUGH else BOXES[:3]):
         for weights in GEOMETRIES if THOROUGH else boxes[:1]:
             for what in ("weights", "rates", "reach"):
                 if what == "weights" or rule.slope is not None:
