@@ -94,6 +94,8 @@ def scale(name: str, value: Any, zero: bool = False) -> float:
 
 def scale_pairs(name: str, values: Any, count: int) -> list[tuple[float, float]]:
     """Scales along y and x of each of several maps."""
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
     if not isinstance(values, (list, tuple)):
         raise TypeError(f"{name} must be a list of {count} scales, got {type(values).__name__}")
     if len(values) != count:

@@ -128,8 +128,8 @@ class Call(NamedTuple):
         same_library("out", out, first_map(input))
         target = memory.target("out", out)
         _checks.result_array("out", target, shape, dtype)
-        for part in [self.features] if self.levels is None else self.levels.maps:
-            memory.apart("out", target, "input", part)
+        for name, part in self.maps():
+            memory.apart("out", target, name, part)
         for part in self.borrowed if isinstance(self.borrowed, list) else [self.borrowed]:
             memory.apart("out", target, "boxes", part)
         return target, target if memory.direct(target) else memory.empty(shape, dtype)
@@ -154,6 +154,12 @@ class Call(NamedTuple):
             rule, reduce, self.options, self.features, self.corners, self.images, output, argmax,
             self.channel_axis, motion,
         )  # fmt: skip
+
+    def maps(self) -> list[tuple[str, Any]]:
+        """All that is pooled, as the caller calls it."""
+        if self.levels is None:
+            return [("input", self.features)]
+        return [(f"inputs[{i}]", each) for i, each in enumerate(self.levels.maps)]
 
     def level_by_level(self) -> Iterator["Call"]:
         """One call for each map, in which the boxes of others are on no image."""

@@ -4,6 +4,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from . import _op
@@ -87,8 +88,11 @@ def pyramid_pool(
     pyramid = _pyramid(op, inputs, boxes, spatial_scales, levels, reduce_levels)
     if reduce_levels == "assigned":
         return op(pyramid, boxes, output_size, 1.0, **options)
-    for name in ("out", "return_argmax"):
-        if options.get(name) not in (None, False):
+    for name, given in (
+        ("out", options.get("out") is not None),
+        ("return_argmax", options.get("return_argmax", False)),
+    ):
+        if given:
             raise ValueError(f'{name} must not be given with reduce_levels="{reduce_levels}"')
     axis = options.get("channel_axis", 1)
     return _combined(
@@ -165,12 +169,15 @@ def pyramid_pool_backward(
     [4.0, 0.0, 4.0, 0.0]
     """
     pyramid = _pyramid(op, inputs, boxes, spatial_scales, levels, reduce_levels)
-    backward = getattr(sys.modules[op.__module__], f"{op.__name__}_backward")
+    backward = _backward_of(op)
     if reduce_levels == "assigned":
         gradients: tuple[Any, Any] = backward(grad_output, pyramid, boxes, 1.0, **options)
         return gradients
     if options.get("argmax") is not None:
         raise ValueError(f'argmax must not be given with reduce_levels="{reduce_levels}"')
+    if getattr(grad_output, "ndim", None) != 4:
+        got = getattr(grad_output, "shape", type(grad_output).__name__)
+        raise ValueError(f"grad_output must be an array with four axes, got {got}")
     to_maps: list[Any] = []
     to_boxes: Any = None
     parts = _shares(op, grad_output, pyramid, boxes, reduce_levels, options)
@@ -186,12 +193,20 @@ def pyramid_pool_backward(
     return to_maps or None, to_boxes
 
 
+@cache
+def _backward_of(op: Any) -> Any:
+    """The way back of an operator that takes a scale, None for any other function."""
+    module = sys.modules.get(op.__module__)
+    if not hasattr(module, "RULE") or "spatial_scale" not in inspect.signature(op).parameters:
+        return None
+    return getattr(module, f"{op.__name__}_backward", None)
+
+
 def _pyramid(
     op: Any, inputs: Any, boxes: Any, spatial_scales: Any, levels: Any, reduce_levels: Any
 ) -> _op.Pyramid:
     """Check what is the pyramid's own."""
-    known = sys.modules.get(getattr(op, "__module__", ""), None)
-    if not hasattr(known, "RULE") or "spatial_scale" not in inspect.signature(op).parameters:
+    if not inspect.isfunction(op) or _backward_of(op) is None:
         raise TypeError(f"op must be an operator, such as roi_numba.roi_align, got {op!r}")
     if not isinstance(inputs, (list, tuple)) or not inputs:
         raise TypeError(
@@ -247,14 +262,14 @@ def _shares(
         return [grad / count] * count
     if reduce_levels == "concat":
         return _parted(grad, pyramid, options.get("channel_axis", 1))
-    ways_back = ("needs", "deterministic")
+    ways_back = ("argmax", "deterministic", "needs")
     forth = {name: value for name, value in options.items() if name not in ways_back}
     size = tuple(grad.shape[2:] if options.get("channel_axis", 1) == 1 else grad.shape[1:3])
     parts = [op(level, boxes, size, 1.0, **forth) for level in _one_by_one(pyramid)]
     largest = _combined(pyramid.inputs[0], parts, "max", 1)
     shares, left, where = [], grad, _op.home(grad).where
     for part in parts:
-        won = part == largest
+        won = (part == largest) | (part != part)
         shares.append(where(won, left, 0))
         left = where(won, 0, left)
     return shares
@@ -264,7 +279,7 @@ def _parted(grad: Any, pyramid: _op.Pyramid, axis: int) -> list[Any]:
     """The channels of each level."""
     count = len(pyramid.inputs)
     channels = grad.shape[axis] // count
-    if grad.ndim != 4 or grad.shape[axis] != count * pyramid.inputs[0].shape[axis]:
+    if grad.shape[axis] != count * pyramid.inputs[0].shape[axis]:
         raise ValueError(
             f"grad_output must have the channels of all {count} maps, got shape {grad.shape}"
         )

@@ -4,13 +4,14 @@ Arrays are NumPy's.  Every launch is held against the parameters of its kernel.
 """
 
 import sys
+from collections import OrderedDict
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from roi_numba._cuda import launch
+from roi_numba._cuda import launch, levels
 from roi_numba._cuda.compile import Kernel
 from roi_numba._cuda.simulator import address, check
 
@@ -105,6 +106,7 @@ def recorded(monkeypatch, *capabilities):
         patch.setattr(launch, "cupy", cupy)
         patch.setattr(launch, "_functions", {})
         patch.setattr(launch, "_captured", [])
+        patch.setattr(levels, "_tables", OrderedDict())
         for name, ours in (("empty", np.empty), ("zeros", np.zeros), ("address", address)):
             theirs = getattr(launch, name)
             for module in _engine():  # who has imported it has a name of its own for it

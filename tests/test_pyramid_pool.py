@@ -157,7 +157,7 @@ def test_into_an_array():
     out = np.full((6, 5, 2, 3), 7, np.float32)
     assert of_plain(out=out) is out
     assert_same_bits(out, of_plain())
-    with pytest.raises(ValueError, match="out must not share memory with input"):
+    with pytest.raises(ValueError, match=r"out must not share memory with inputs\[3\]"):
         of_plain(out=PLAIN.inputs[3].reshape(-1)[: 6 * 5].reshape(6, 5, 1, 1), output_size=1)
 
 
@@ -398,6 +398,11 @@ def test_gradients_to_boxes_by_image():
         ({"reduce_levels": "min"}, ValueError, "reduce_levels must be one of"),
         ({"reduce_levels": "sum"}, ValueError, 'levels must be None with reduce_levels="sum"'),
         (
+            {"reduce_levels": "sum", "levels": None, "out": np.zeros((6, 5, 2, 3), np.float32)},
+            ValueError,
+            'out must not be given with reduce_levels="sum"',
+        ),
+        (
             {"reduce_levels": "sum", "levels": None, "return_argmax": True},
             ValueError,
             'return_argmax must not be given with reduce_levels="sum"',
@@ -421,3 +426,24 @@ def test_refused_on_the_way_back():
             roi_numba.roi_pool, np.ones((6, 5, 2, 3), np.float32), PLAIN.inputs, PLAIN.boxes,
             spatial_scales=FPN, reduce_levels="max", argmax=np.zeros((6, 5, 2, 3), int),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["max", "concat"])
+@pytest.mark.parametrize("grad", [[1.0], np.ones(3, np.float32), np.ones((6, 5), np.float32)])
+def test_no_gradient_of_a_result(how, grad):
+    with pytest.raises(ValueError, match="grad_output must be an array with four axes, got"):
+        pyramid_pool_backward(
+            roi_numba.roi_align, grad, PLAIN.inputs, PLAIN.boxes, spatial_scales=FPN,
+            reduce_levels=how,
+        )  # fmt: skip
+
+
+def test_a_map_of_nan_takes_the_gradient_of_the_maximum():
+    maps = [np.ones((1, 1, 4, 4)), np.full((1, 1, 4, 4), np.nan)]
+    arguments = {"spatial_scales": np.array([1.0, 1]), "reduce_levels": "max", "argmax": None}
+    (first, second), _ = pyramid_pool_backward(
+        roi_numba.roi_pool, np.ones((1, 1, 1, 1)), maps, np.array([[0, 0.0, 0, 3, 3]]),
+        **arguments, reduce="mean",
+    )  # fmt: skip
+    assert not first.any()
+    assert second.sum() == pytest.approx(1)

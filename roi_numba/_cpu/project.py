@@ -70,6 +70,8 @@ def project(
         channel = block * lanes
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         image = groups[group, IMAGE]
+        if image < 0:
+            continue
         if not large:
             pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
         for i in range(groups[group, FIRST], groups[group, LAST]):

@@ -184,16 +184,14 @@ class DeviceMemory(Memory):
     def levels(
         self, levels: Any, boxes: int, maps: int, images: Any, check: bool
     ) -> tuple[Any, Any]:
-        """As on the host."""
+        """As on the host, but that kernels look at the numbers themselves."""
         if levels is None:
             return cupy.zeros((boxes,), np.int64), images
         levels = self.boxes("levels", levels)
         _checks.level_numbers("levels", levels, boxes)
         if check:
             _checks.level_values("levels", _fetched(levels), maps)
-        levels = self.brought(levels)
-        there = (levels >= 0) & (levels < maps)
-        return cupy.where(there, levels, 0).astype(np.int64), self.only(images, there)
+        return self.brought(levels).astype(np.int64, copy=False), images
 
     def only(self, images: Any, wanted: Any) -> Any:
         """Images of the boxes that are wanted, -1 for others."""

@@ -84,23 +84,32 @@ _captured: list[Any] = []
 """What CUDA graphs write to at every replay: nobody tells when they are gone."""
 
 
-def captured(memory: Any) -> bool:
-    """Whether the call becomes part of a CUDA graph; if so its memory is kept from now on."""
+def capturing() -> bool:
+    """Whether the call becomes part of a CUDA graph."""
     if SIMULATED:
         return False
     stream = cupy.cuda.get_current_stream()
     # The default streams, 0 and 1, cannot be captured, and to ask them fails while another is.
-    capturing: bool = stream.ptr > 1 and stream.is_capturing()
-    if capturing:
-        _captured.append(memory)
-    return capturing
+    return bool(stream.ptr > 1 and stream.is_capturing())
 
 
-def current() -> tuple[int, int]:
+class _Thread(threading.local):
+    """What names a thread, unlike its number, which another may get once it is gone."""
+
+    def __init__(self) -> None:
+        self.name = object()
+
+
+_thread = _Thread()
+
+
+def current() -> tuple[int, int, object]:
     """The device and the stream that launches go to."""
     if SIMULATED:
-        return 0, 0
-    return cupy.cuda.runtime.getDevice(), cupy.cuda.get_current_stream().ptr
+        return 0, 0, None
+    stream = cupy.cuda.get_current_stream().ptr
+    # Number 2 is every thread's own default stream.
+    return cupy.cuda.runtime.getDevice(), stream, _thread.name if stream == 2 else None
 
 
 def memory_of_all(maps: list[Any]) -> tuple[Any, list[int]]:
@@ -126,7 +135,8 @@ def scratch(*parts: tuple[int, str]) -> tuple[Any, ...]:
         return scratch_arrays(parts)
     places, size = _arranged(parts)
     memory = cupy.cuda.alloc(size)
-    captured(memory)
+    if capturing():
+        _captured.append(memory)
     start = memory.ptr
     return (memory, *[start + place for place in places])
 

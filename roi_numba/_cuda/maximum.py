@@ -11,7 +11,7 @@ from .._scalar import MANY_SAMPLES
 from .compile import Kernel, block, cuda, device
 from .formats import accumulator, loader, saver
 from .integers import divided, groups_of, unit_of
-from .levels import picker, scaler
+from .levels import checker, picker, scaler
 from .rules import DeviceRule, checked_box
 
 THREADS = block(128)
@@ -54,7 +54,7 @@ def maximum_of(
     N, A = np.dtype(offsets).type, accumulator(stored)
     load, save = loader(stored), saver(result)
     span, entries, entry, pack = rule.span, rule.entries, rule.entry, rule.pack
-    pick, scales_of = picker(several, offsets), scaler(several)
+    pick, scales_of, on_level = picker(several, offsets), scaler(several), checker(several)
     cells = rule.argmax == "cell"
 
     @device
@@ -86,10 +86,11 @@ def maximum_of(
         number, x1, y1, x2, y2 = checked_box(
             corners, k * corner_row, corner_column, numbers, k * number_stride, images
         )
+        number = on_level(number, levels, maps, k)
         plane, image_stride, channel_stride, row_stride, column_stride, height, width = pick(
             levels, maps, k, image_stride, channel_stride, row_stride, column_stride, height, width
         )
-        scale_y, scale_x = scales_of(levels, scales, k, scale_y, scale_x)
+        scale_y, scale_x = scales_of(levels, maps, scales, k, scale_y, scale_x)
         option_y, option_x = pack(scale_y, y_first, y_second), pack(scale_x, x_first, x_second)
         box_y, box_x = span(y1, y2, bins_y, option_y), span(x1, x2, bins_x, option_x)
         if number >= 0:

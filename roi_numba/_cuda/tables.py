@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from .compile import Kernel, block, cuda, device
-from .levels import picker, scaler
+from .levels import checker, picker, scaler
 from .rules import DeviceRule, checked_box
 
 THREADS = block(64)
@@ -31,7 +31,7 @@ def bands_of(
     """
     T, A = np.dtype(geometry).type, np.dtype(weights).type
     span, entries, entry, slope, pack = rule.span, rule.entries, rule.entry, rule.slope, rule.pack
-    pick, scales_of = picker(several, "int64"), scaler(several)
+    pick, scales_of, on_level = picker(several, "int64"), scaler(several), checker(several)
 
     if what == "weights" or slope is None:
 
@@ -70,7 +70,7 @@ def bands_of(
         window = cuda.shared.array(4, np.int32)
         k, thread = cuda.blockIdx.x, cuda.threadIdx.x
         _, _, _, _, _, height, width = pick(levels, places, start + k, 0, 0, 0, 0, height, width)
-        scale_y, scale_x = scales_of(levels, scales, start + k, scale_y, scale_x)
+        scale_y, scale_x = scales_of(levels, places, scales, start + k, scale_y, scale_x)
         if thread < 2:
             used[thread] = 0
             window[2 * thread] = width if thread else height
@@ -80,6 +80,7 @@ def bands_of(
             corners, (start + k) * corner_row, corner_column, numbers,
             (start + k) * number_stride, images,
         )  # fmt: skip
+        of_image = on_level(of_image, levels, places, start + k)
         move = (start + k) * motion_stride
         for b in range(thread, bins_y + bins_x, THREADS):
             axis, p, n, size, low, high = 0, b, bins_y, height, y1, y2
