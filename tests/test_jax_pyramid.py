@@ -136,7 +136,8 @@ def test_levels_of_the_paper():
     assert both.tolist() == [expected, expected[::-1]]
 
 
-def test_boxes_in_any_form(_narrow):  # noqa: F811
+@pytest.mark.usefixtures("_narrow")
+def test_boxes_in_any_form():
     order = np.argsort(BOXES[:, 0], kind="stable")
     rows, levels = BOXES[order].astype(np.float32), LEVELS[order]
     maps = [each.astype(np.float32) for each in MAPS]
