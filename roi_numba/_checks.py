@@ -135,15 +135,20 @@ def feature_map(name: str, array: NDArray[Any], axis: int) -> None:
 def pyramid(maps: list[Any], axis: int) -> None:
     """Feature maps that differ in height and width alone."""
     for i, array in enumerate(maps):
-        name = f"inputs[{i}]"
-        feature_map(name, array, axis)
-        if array.dtype != maps[0].dtype:
-            raise TypeError(f"{name} must be of dtype {maps[0].dtype}, got {array.dtype}")
-        images, channels = maps[0].shape[0], maps[0].shape[axis]
-        if (array.shape[0], array.shape[axis]) != (images, channels):
+        feature_map(f"inputs[{i}]", array, axis)
+    alike(maps, axis)
+
+
+def alike(maps: list[Any], axis: int) -> None:
+    """Maps, arrays of any library, of one dtype, as many images and channels."""
+    first = maps[0]
+    for i, array in enumerate(maps):
+        if array.dtype != first.dtype:
+            raise TypeError(f"inputs[{i}] must be of dtype {first.dtype}, got {array.dtype}")
+        if (array.shape[:1], array.shape[axis:][:1]) != (first.shape[:1], first.shape[axis:][:1]):
             raise ValueError(
-                f"{name} must have {images} images of {channels} channels as inputs[0] has, "
-                f"got shape {array.shape}"
+                f"inputs[{i}] must have {first.shape[0]} images of {first.shape[axis]} channels "
+                f"as inputs[0] has, got shape {tuple(array.shape)}"
             )
 
 

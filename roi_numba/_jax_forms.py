@@ -32,27 +32,16 @@ def pool(
     if _op.flag("return_argmax", return_argmax) and reduce == "mean":
         raise ValueError('return_argmax must be False with reduce="mean", got True')
     look = check_boxes is None or _op.flag("check_boxes", check_boxes)
-    several = isinstance(boxes, (list, tuple))
-    call = _op.enter(
-        HOST,
+    call = entered(
         options,
-        _seen("input", input, False),
-        [_seen("boxes", part, look) for part in boxes] if several else _seen("boxes", boxes, look),
+        seen("input", input, False),
+        boxes,
         spatial_scale,
-        None if batch_indices is None else _seen("batch_indices", batch_indices, look),
+        batch_indices,
         channel_axis,
         look,
     )
-    if several:
-        corners = _joined(boxes)
-        counts = [len(part) for part in boxes]
-        images = jnp.asarray(np.repeat(np.arange(len(boxes), dtype=np.int32), counts))
-    elif batch_indices is None:
-        rows = _as_jax(boxes)
-        corners = jax.lax.slice_in_dim(rows, 1, 5, axis=1)
-        images = jax.lax.index_in_dim(rows, 0, axis=1, keepdims=False)
-    else:
-        corners, images = _as_jax(boxes), _as_jax(batch_indices)
+    corners, images = corners_and_images(boxes, batch_indices)
     pooling = Pooling(
         rule=rule,
         options=options,
@@ -62,9 +51,9 @@ def pool(
         output_size=bins,
         map_shape=call.features.shape,
         check=None if check_boxes is None else bool(check_boxes),
-        rows=not several and batch_indices is None,
+        rows=batch_indices is None and not isinstance(boxes, (list, tuple)),
     )
-    operands = _as_jax(input), corners, images
+    operands = as_jax(input), corners, images
     if reduce == "mean":
         (output,) = LINEAR["bins", ("map",)].bind(*operands, pooling=pooling)
         return output
@@ -79,7 +68,43 @@ def pool(
     return output, argmax
 
 
-def _seen(name: str, array: Any, look: bool) -> Any:
+def entered(
+    options: Options,
+    input: Any,
+    boxes: Any,
+    spatial_scale: Any,
+    batch_indices: Any,
+    channel_axis: Any,
+    look: bool,
+) -> _op.Call:
+    """Check what is seen of all arguments."""
+    several = isinstance(boxes, (list, tuple))
+    return _op.enter(
+        HOST,
+        options,
+        input,
+        [seen("boxes", part, look) for part in boxes] if several else seen("boxes", boxes, look),
+        spatial_scale,
+        None if batch_indices is None else seen("batch_indices", batch_indices, look),
+        channel_axis,
+        look,
+    )
+
+
+def corners_and_images(boxes: Any, batch_indices: Any) -> tuple[Any, Any]:
+    """Boxes in any form, checked, as JAX arrays (K, 4) and (K,)."""
+    if isinstance(boxes, (list, tuple)):
+        counts = [len(part) for part in boxes]
+        images = jnp.asarray(np.repeat(np.arange(len(boxes), dtype=np.int32), counts))
+        return _joined(boxes), images
+    if batch_indices is not None:
+        return as_jax(boxes), as_jax(batch_indices)
+    rows = as_jax(boxes)
+    corners = jax.lax.slice_in_dim(rows, 1, 5, axis=1)
+    return corners, jax.lax.index_in_dim(rows, 0, axis=1, keepdims=False)
+
+
+def seen(name: str, array: Any, look: bool) -> Any:
     """An array as checks may see it: with its values if they are there and `look` is true."""
     if name == "boxes" and isinstance(array, (list, tuple)):
         return array
@@ -90,14 +115,14 @@ def _seen(name: str, array: Any, look: bool) -> Any:
     return stand_in(array.shape, array.dtype)
 
 
-def _as_jax(array: Any) -> Any:
+def as_jax(array: Any) -> Any:
     return jnp.asarray(_arrays.native(array)) if isinstance(array, np.ndarray) else array
 
 
 def _joined(boxes: Any) -> Any:
     """The boxes of all images as one array, in a dtype whose geometry is that of all of them."""
     parts = [
-        _as_jax(np.asarray(part) if isinstance(part, (list, tuple)) else part) for part in boxes
+        as_jax(np.asarray(part) if isinstance(part, (list, tuple)) else part) for part in boxes
     ]
     dtypes = {part.dtype for part in parts if len(part)} or {jnp.zeros(()).dtype}
     if len(dtypes) == 1:

@@ -32,10 +32,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from numpy.typing import NDArray
 
 from . import _jax_host
+from ._jax_callback import on_the_host
 from ._jax_host import Pooling
 
 SPACES = "map", "bins", "motion"
@@ -49,32 +50,8 @@ def _primitive(
     shapes: Callable[..., Any],
     on_host: Callable[..., tuple[NDArray[Any], ...]],
 ) -> Primitive:
-    """A primitive that is computed on the host, in jit and out of it, and can be mapped."""
-    primitive = Primitive(f"roi_numba_{name}")
-    primitive.multiple_results = True
-    staged = jax.jit(primitive.bind, static_argnames=("pooling", "named", "narrow"))
-
-    def compute(*operands: Any, pooling: Pooling, **static: Any) -> Any:
-        arrays = [operand for operand in operands if isinstance(operand, jax.Array)]
-        devices = {device for array in arrays for device in array.devices()}
-        if len(devices) != 1 or next(iter(devices)).platform != "cpu":
-            return staged(*operands, pooling=pooling, **static)
-        check = pooling.check is not False
-        outputs = on_host(check, pooling, *map(np.asarray, operands), **static)
-        committed = any(array.committed for array in arrays)
-        return jax.device_put(list(outputs), devices.pop() if committed else None)
-
-    def abstract(*avals: Any, pooling: Pooling, **static: Any) -> Any:
-        return [
-            jax.core.ShapedArray(shape, dtype) for shape, dtype in shapes(pooling, *avals, **static)
-        ]
-
-    def lower(ctx: Any, *operands: Any, pooling: Pooling, **static: Any) -> Any:
-        callback = partial(on_host, pooling.check is True, pooling, **static)
-        outputs, *_ = mlir.emit_python_callback(
-            ctx, callback, None, operands, ctx.avals_in, ctx.avals_out, has_side_effect=False
-        )
-        return outputs
+    """A primitive that is computed on the host and can be mapped."""
+    primitive = on_the_host(name, shapes, on_host)
 
     def batch(operands: Any, dims: Any, *, pooling: Pooling, **static: Any) -> Any:
         """Many calls as one with all their boxes, and if need be all their images."""
@@ -90,9 +67,6 @@ def _primitive(
         parted = [a.reshape(size, a.shape[0] // size, *a.shape[1:]) for a in outputs]
         return parted, [0] * len(parted)
 
-    primitive.def_impl(compute)
-    primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, lower)
     batching.primitive_batchers[primitive] = batch
     return primitive
 

@@ -34,14 +34,7 @@ def pool(
     if not torch.compiler.is_compiling():  # there it may be a symbol, and is checked when it runs
         spatial_scale = _checks.scale("spatial_scale", spatial_scale)
     axis = _checks.channel_axis(channel_axis)
-    if isinstance(boxes, (list, tuple)):
-        if batch_indices is not None:
-            raise ValueError("batch_indices must be None for a list of boxes, got an array")
-        boxes, batch_indices = _joined(boxes, input)
-    else:
-        boxes = _tensor("boxes", boxes, input.device)
-        if batch_indices is not None:
-            batch_indices = _tensor("batch_indices", batch_indices, input.device)
+    boxes, batch_indices = box_tensors(boxes, batch_indices, input)
     # Naming the winners takes time, but finding them again in backward takes more.
     named = return_argmax or (
         reduce != "mean"
@@ -54,7 +47,18 @@ def pool(
     return result[0] if named and not return_argmax else result
 
 
-def _tensor(name: str, array: Any, device: torch.device) -> Any:
+def box_tensors(boxes: Any, batch_indices: Any, input: Any) -> tuple[Any, Any]:
+    """Boxes in any form as one tensor, and batch indices unless it has them."""
+    if isinstance(boxes, (list, tuple)):
+        if batch_indices is not None:
+            raise ValueError("batch_indices must be None for a list of boxes, got an array")
+        return _joined(boxes, input)
+    if batch_indices is not None:
+        batch_indices = tensor("batch_indices", batch_indices, input.device)
+    return tensor("boxes", boxes, input.device), batch_indices
+
+
+def tensor(name: str, array: Any, device: torch.device) -> Any:
     """A tensor; NumPy's boxes are welcome, as they are at array level, and copied to `device`."""
     if isinstance(array, torch.Tensor):
         return array
@@ -82,7 +86,7 @@ def _joined(boxes: Sequence[Any], input: Any) -> tuple[Any, Any]:
                 part = np.asarray(part) if len(part) else np.empty((0, 4))
             except ValueError:
                 raise ValueError("boxes must be rows of four numbers, got a ragged list") from None
-        part = _tensor("boxes", part, input.device)
+        part = tensor("boxes", part, input.device)
         if part.ndim != 2 or part.shape[1] != 4:
             raise ValueError(f"boxes[{i}] must have shape (L, 4), got {tuple(part.shape)}")
         if part.dtype == torch.bool or part.is_complex():

@@ -5,7 +5,8 @@ calls on the host: JAX brings arrays of another device there and back.
 
 * There are derivatives with respect to `input` and `boxes`, in forward and reverse mode and of any
   order, but at most one of them to `boxes`: a second one raises NotImplementedError.  (`roi_pool`
-  does not change with its boxes: all such derivatives are zero.)
+  does not change with its boxes: all such derivatives are zero.)  `crop_and_resize` has first ones
+  in reverse mode.
 * Errors of shape, dtype and option are raised while tracing.  The values of boxes are looked at
   where they are there, outside `jit`; compiled code gives zeros and no gradient for bad boxes, and
   fails only if ``check_boxes=True``, with an exception of JAX that ends in the usual sentence.
@@ -28,10 +29,19 @@ except ImportError as error:
         f"roi_numba.jax needs JAX, pip install 'roi_numba[jax]', got: {error}"
     ) from None
 
-from ._jax_crops import crop_pool
+from ._jax_crops import crop_and_resize, crop_pool
 from ._jax_forms import pool
+from ._jax_pyramid import pyramid_pool
 
-__all__ = ["crop_pool", "prroi_pool", "roi_align", "roi_pool", "roi_warp"]
+__all__ = [
+    "crop_and_resize",
+    "crop_pool",
+    "prroi_pool",
+    "pyramid_pool",
+    "roi_align",
+    "roi_pool",
+    "roi_warp",
+]
 
 
 def roi_align(

@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from . import _op
+from ._memory import memory_of
 from ._op import Array, Boxes
 from .assign_levels import assign_levels
 
@@ -94,13 +97,8 @@ def pyramid_pool(
     ):
         if given:
             raise ValueError(f'{name} must not be given with reduce_levels="{reduce_levels}"')
-    axis = options.get("channel_axis", 1)
-    return _combined(
-        inputs[0],
-        [op(level, boxes, output_size, 1.0, **options) for level in _one_by_one(pyramid)],
-        reduce_levels,
-        axis,
-    )
+    parts = [op(level, boxes, output_size, 1.0, **options) for level in _one_by_one(pyramid)]
+    return combined(_op.home(inputs[0]), parts, reduce_levels, options.get("channel_axis", 1))
 
 
 def pyramid_pool_backward(
@@ -208,6 +206,16 @@ def _pyramid(
     """Check what is the pyramid's own."""
     if not inspect.isfunction(op) or _backward_of(op) is None:
         raise TypeError(f"op must be an operator, such as roi_numba.roi_align, got {op!r}")
+    scales = scales_of(inputs, spatial_scales, levels, reduce_levels)
+    if levels is None and reduce_levels == "assigned" and len(inputs) > 1:
+        levels = _assigned(boxes, scales)
+    return _op.Pyramid(list(inputs), scales, levels)
+
+
+def scales_of(
+    inputs: Any, spatial_scales: Any, levels: Any, reduce_levels: Any
+) -> list[tuple[float, float]]:
+    """Check what makes a pyramid of maps; return the scale of each along y and x."""
     if not isinstance(inputs, (list, tuple)) or not inputs:
         raise TypeError(
             f"inputs must be a list of at least one array, got {type(inputs).__name__}"
@@ -215,12 +223,9 @@ def _pyramid(
         )
     scales = _op.scale_pairs("spatial_scales", spatial_scales, len(inputs))
     _op.choice("reduce_levels", reduce_levels, REDUCTIONS)
-    if reduce_levels != "assigned":
-        if levels is not None:
-            raise ValueError(f'levels must be None with reduce_levels="{reduce_levels}"')
-    elif levels is None and len(inputs) > 1:
-        levels = _assigned(boxes, scales)
-    return _op.Pyramid(list(inputs), scales, levels)
+    if reduce_levels != "assigned" and levels is not None:
+        raise ValueError(f'levels must be None with reduce_levels="{reduce_levels}"')
+    return scales
 
 
 def _assigned(boxes: Any, scales: list[tuple[float, float]]) -> Any:
@@ -234,20 +239,47 @@ def _assigned(boxes: Any, scales: list[tuple[float, float]]) -> Any:
     return assign_levels(boxes, min_level=own[0], max_level=own[-1]) - own[0]
 
 
+def images_by_level(
+    boxes: Any,
+    batch_indices: Any,
+    levels: Any,
+    scales: list[tuple[float, float]],
+    n_images: int,
+    check: bool | None,
+) -> Any:
+    """The image of each box for each map (L, K), -1 for boxes that are on another or bad.
+
+    With these a pyramid is a composition: each map pools all boxes, and has zeros for most.
+    """
+    if levels is None and len(scales) > 1:
+        levels = _assigned(boxes, scales)
+    with memory_of("boxes", boxes) as memory:
+        numbers = None if batch_indices is None else memory.boxes("batch_indices", batch_indices)
+        check = memory.checks if check is None else check
+        corners, images = memory.regions(memory.boxes("boxes", boxes), numbers, n_images, check)
+        whole = images.astype(np.int64)
+        whole = memory.only(whole, whole == images)
+        of_box, whole = memory.levels(levels, len(corners), len(scales), whole, check)
+        parted = [memory.only(whole, of_box == level) for level in range(len(scales))]
+        return memory.handing_back(boxes)(np.stack(parted))
+
+
 def _one_by_one(pyramid: _op.Pyramid) -> list[_op.Pyramid]:
     """Each map alone, for all boxes."""
     pairs = zip(pyramid.inputs, pyramid.scales, strict=True)
     return [_op.Pyramid([array], [scale], None) for array, scale in pairs]
 
 
-def _combined(input: Any, parts: list[Any], reduce_levels: str, axis: int) -> Any:
-    """The levels' results as one."""
-    library = _op.home(input)
+def combined(library: Any, parts: list[Any], reduce_levels: str, axis: int) -> Any:
+    """The levels' results as one, by a module that has their arrays."""
     if reduce_levels == "concat":
         return library.concatenate(parts, axis=axis)
     total = parts[0]
     for part in parts[1:]:
-        total = library.maximum(total, part) if reduce_levels == "max" else total + part
+        if reduce_levels == "max":  # not `maximum`, whose gradient equals would share
+            total = library.where((part > total) | (part != part), part, total)
+        else:
+            total = total + part
     return total / len(parts) if reduce_levels == "mean" else total
 
 
@@ -266,7 +298,7 @@ def _shares(
     forth = {name: value for name, value in options.items() if name not in ways_back}
     size = tuple(grad.shape[2:] if options.get("channel_axis", 1) == 1 else grad.shape[1:3])
     parts = [op(level, boxes, size, 1.0, **forth) for level in _one_by_one(pyramid)]
-    largest = _combined(pyramid.inputs[0], parts, "max", 1)
+    largest = combined(_op.home(grad), parts, "max", 1)
     shares, left, where = [], grad, _op.home(grad).where
     for part in parts:
         won = (part == largest) | (part != part)

@@ -18,8 +18,9 @@ except ImportError as error:
 
 from inspect import Parameter, signature
 
-from ._torch_crops import crop_pool
+from ._torch_crops import crop_and_resize, crop_pool
 from ._torch_functions import Boxes, Pair, prroi_pool, roi_align, roi_pool, roi_warp
+from ._torch_pyramid import pyramid_pool
 
 __all__ = [
     "CropPool",
@@ -27,8 +28,10 @@ __all__ = [
     "RoIAlign",
     "RoIPool",
     "RoIWarp",
+    "crop_and_resize",
     "crop_pool",
     "prroi_pool",
+    "pyramid_pool",
     "roi_align",
     "roi_pool",
     "roi_warp",

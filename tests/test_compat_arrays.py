@@ -19,6 +19,8 @@ CALLS = [
     ("chainer", "roi_max_align_2d", "input yxyx indices", (3, 1 / 16, 2)),
     ("chainer", "roi_average_pooling_2d", "input yxyx indices", (3, 1 / 16)),
     ("chainer", "roi_max_pooling_2d", "input yxyx indices", (3, 1 / 16)),
+    ("openvino", "roi_pooling", "input unit_boxes", ((3, 3), 1 / 16, "bilinear")),
+    ("tensorflow", "crop_and_resize", "image normalized indices", ([3, 4],)),
 ]
 
 
@@ -51,3 +53,51 @@ def test_jax(call):
     pooled = jax.jit(lambda input: function(input, *others, *numbers))(input)
     # Without x64 boxes are float32, where Chainer's are float64.
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-4)
+
+
+POOLERS = {
+    "torchvision": lambda maps, boxes: import_module(
+        "roi_numba.compat.torchvision"
+    ).MultiScaleRoIAlign(["0", "1", "2", "3"], 3, 2)(
+        dict(zip("0123", maps, strict=True)), boxes, [(256, 320), (250, 300)]
+    ),
+    "detectron2": lambda maps, boxes: import_module("roi_numba.compat.detectron2").ROIPooler(
+        3, (1 / 4, 1 / 8, 1 / 16, 1 / 32), 2, "ROIAlignV2"
+    )(maps, boxes),
+}
+
+
+@pytest.mark.parametrize("peer", POOLERS)
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_pyramids(peer, library):
+    """A result is linear in the maps: of its sum, the gradient along them is the sum."""
+    module = pytest.importorskip(library)
+    maps, boxes, pool = ARRAYS["inputs"], ARRAYS["by_image"], POOLERS[peer]
+    expected = pool(maps, boxes)
+    if library == "torch":
+        leaves = [module.tensor(each, requires_grad=True) for each in maps]
+        pooled = pool(leaves, [module.tensor(part) for part in boxes])
+        gradients = module.autograd.grad(pooled.sum(), leaves)
+        pooled = pooled.detach()
+    else:
+        numpy = module.numpy
+        parts = [numpy.asarray(part) for part in boxes]
+        pooled, pull = module.vjp(lambda maps: pool(maps, parts), list(map(numpy.asarray, maps)))
+        gradients = pull(numpy.ones_like(pooled))[0]
+    np.testing.assert_allclose(np.asarray(pooled), expected, rtol=0, atol=1e-6)
+    assert sum(np.asarray(each).any() for each in gradients) > 1
+    along = sum((np.asarray(g) * m).sum() for g, m in zip(gradients, maps, strict=True))
+    np.testing.assert_allclose(along, expected.sum(), rtol=1e-4, atol=1e-3)
+
+
+def test_pyramid_of_crops():
+    torch = pytest.importorskip("torch")
+    pooler = import_module("roi_numba.compat.matterport").PyramidROIAlign([3, 3])
+    boxes, meta = ARRAYS["normalized"].reshape(2, 12, 4), ARRAYS["image_meta"]
+    expected = pooler([boxes, meta, *ARRAYS["images"]])
+    images = [torch.tensor(each, requires_grad=True) for each in ARRAYS["images"]]
+    pooled = pooler([torch.tensor(boxes), torch.tensor(meta), *images])
+    np.testing.assert_array_equal(pooled.detach().numpy(), expected)
+    gradients = torch.autograd.grad(pooled.sum(), images, allow_unused=True)
+    along = sum((g * m).sum() for g, m in zip(gradients, images, strict=True) if g is not None)
+    torch.testing.assert_close(along, pooled.sum(), rtol=1e-4, atol=1e-3)

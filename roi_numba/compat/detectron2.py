@@ -31,10 +31,10 @@ TABLE = (
     ),
 )
 
-POOLERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ROIAlign": (roi_numba.roi_align, {"aligned": False}),
-    "ROIAlignV2": (roi_numba.roi_align, {"aligned": True}),
-    "ROIPool": (roi_numba.roi_pool, {"bins": "float"}),
+POOLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ROIAlign": ("roi_align", {"aligned": False}),
+    "ROIAlignV2": ("roi_align", {"aligned": True}),
+    "ROIPool": ("roi_pool", {"bins": "float"}),
 }
 
 Pair = int | tuple[int, int]
@@ -71,7 +71,7 @@ class ROIPooler:
         """Pool boxes, arrays or what has one as its `tensor`, one for each image, from maps."""
         pooler_type = _checks.choice("pooler_type", self.pooler_type, tuple(POOLERS))
         op, options = POOLERS[pooler_type]
-        if op is roi_numba.roi_align:
+        if op == "roi_align":
             options = options | {"sampling_ratio": self.sampling_ratio}
         boxes = [getattr(each, "tensor", each) for each in box_lists]
         lowest, highest = (-round(math.log2(self.scales[end])) for end in (0, -1))
@@ -84,8 +84,9 @@ class ROIPooler:
             epsilon=1e-8,
             epsilon_inside=True,
         )
-        return roi_numba.pyramid_pool(
-            op,
+        home = operators(x[0])
+        return home.pyramid_pool(
+            getattr(home, op),
             x,
             boxes,
             self.output_size,

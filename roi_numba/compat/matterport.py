@@ -13,7 +13,7 @@ from typing import Any
 import roi_numba
 
 from . import Row
-from ._arrays import library
+from ._arrays import library, operators
 
 __all__ = ["PyramidROIAlign"]
 
@@ -64,7 +64,7 @@ class PyramidROIAlign:
         for level, features in enumerate(feature_maps, 2):
             here = order[levels[order] == level]
             pooled.append(
-                roi_numba.crop_and_resize(
+                operators(features).crop_and_resize(
                     features,
                     rows[here],
                     self.pool_shape,

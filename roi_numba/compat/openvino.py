@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import roi_numba
-
 from .. import _checks
 from . import Row
 from ._arrays import converted, corners, library, operators
@@ -111,7 +109,7 @@ def roi_pooling(
         images = converted(coords[:, 0], int)
     if home is np and not np.array_equal(images, coords[:, 0]):
         raise ValueError(f"batch index in coords must be whole numbers, got {coords[:, 0]}")
-    return roi_numba.crop_and_resize(
+    return operators(input).crop_and_resize(
         input,
         corners("coords", coords[:, 1:], (1, 0, 3, 2)),
         output_roi,

@@ -6,9 +6,8 @@ back to through DLPack: pass their `.numpy()`.
 
 from typing import Any
 
-import roi_numba
-
 from . import Row
+from ._arrays import operators
 
 __all__ = ["crop_and_resize"]
 
@@ -39,7 +38,7 @@ def crop_and_resize(
     name: str | None = None,
 ) -> Any:
     """`tensorflow.image.crop_and_resize`."""
-    return roi_numba.crop_and_resize(
+    return operators(image).crop_and_resize(
         image,
         boxes,
         crop_size,

@@ -120,8 +120,9 @@ class MultiScaleRoIAlign:
             canonical_level=self.canonical_level,
             epsilon=1e-6,
         )
-        return roi_numba.pyramid_pool(
-            roi_numba.roi_align,
+        home = operators(maps[0])
+        return home.pyramid_pool(
+            home.roi_align,
             maps,
             boxes,
             self.output_size,
