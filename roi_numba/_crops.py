@@ -30,6 +30,8 @@ def forward(
     """Sample `input` once for each of the bins of `boxes`."""
     bins = int_pair("crop_size", crop_size, minimum=1)
     fill = _checks.number("extrapolation_value", extrapolation_value, "a number")
+    with np.errstate(over="ignore"):
+        fill = float(np.float32(fill))
     with memory_of("input", input) as memory:
         call = _enter(memory, options, input, boxes, box_indices, single, channel_axis, check_boxes)
         target, output = call.room(out, input, call.output_shape(bins), np.dtype(np.float32))

@@ -152,10 +152,10 @@ def crop_and_resize(
     Sample ``k`` of ``P`` on an axis of ``L`` pixels lies at
     ``z1 * (L - 1) + k * (z2 - z1) * (L - 1) / (P - 1)``, a single one in the middle of the box.
     What is not in ``[0, L - 1]`` is off the image.  Geometry is computed in float32, in float64
-    for boxes of float64 or integers, unless ``edges="tensorflow"``.  Of two weights of a sample on
-    a whole pixel one is zero, and that pixel is not read: where it is infinite, TensorFlow has NaN.
-    In host memory results of ``edges="tensorflow"`` are otherwise TensorFlow's, bit for bit, on a
-    CUDA device they are rounded in another order.
+    for boxes of float64 or integers, unless ``edges="tensorflow"``.  A sample on a whole pixel
+    is that pixel; TensorFlow adds its difference from itself there, so that infinity becomes NaN
+    and -0 becomes 0.  In host memory results of ``edges="tensorflow"`` are otherwise TensorFlow's,
+    bit for bit, on a CUDA device they are rounded in another order.
 
     References
     ----------
@@ -258,6 +258,8 @@ def crop_and_resize_backward(
     The gradient to the images is the exact adjoint of the forward.  Sample ``k`` of ``P`` moves by
     ``(1 - r) * (L - 1)`` and ``r * (L - 1)`` with the two ends of the box, ``r = k / (P - 1)``, and
     a single one by half of both.  On a whole pixel, where the result has a kink, it has no slope.
+    Samples lie where the forward has them; TensorFlow's gradient to boxes multiplies in another
+    order, and may see a sample that is on a whole pixel to one side of it.
 
     References
     ----------

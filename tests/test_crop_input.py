@@ -306,3 +306,11 @@ def test_refused_gradients(name, value, error, pattern):
     del call["crop_size"]
     with pytest.raises(error, match=f"^{pattern}$"):
         crop_and_resize_backward(**call)
+
+
+def test_an_extrapolation_value_beyond_float32():
+    crops = roi_numba.crop_and_resize(
+        np.ones((1, 2, 2, 1)), np.array([[2.0, 2, 3, 3]]), 1, box_indices=np.array([0]),
+        extrapolation_value=1e300,
+    )  # fmt: skip
+    assert crops.tolist() == [[[[np.inf]]]]
