@@ -27,6 +27,7 @@ OPS = {
     "roi_warp": Call("roi_warp", {"sampling_ratio": 2}),
     "crop_pool": Call("crop_pool"),
     "prroi_pool": Call("prroi_pool"),
+    "crop_and_resize": Call("crop_and_resize", {"edges": "tensorflow"}),
     "roi_align-gradient": Call("roi_align", {"sampling_ratio": 2, "aligned": True}, gradient=True),
     "roi_pool-gradient": Call("roi_pool", {"bins": "float"}, gradient=True),
 }
@@ -35,8 +36,8 @@ OPS = {
 class Level(NamedTuple):
     """One map and the boxes pooled from it."""
 
-    features: np.ndarray  # (1, C, H, W) float32
-    boxes: np.ndarray  # (K, 5) float32: batch index, x1, y1, x2, y2
+    features: np.ndarray  # (1, C, H, W) float32; for crops (N, H, W, C)
+    boxes: np.ndarray  # (K, 5) float32: batch index, x1, y1, x2, y2; for crops normalised, y first
     spatial_scale: float
 
 
@@ -135,11 +136,25 @@ def tiny() -> Workload:
     return Workload([Level(draw_features(rng, 16, 32, 32), boxes, 1.0)], (7, 7))
 
 
+def images(dtype: type) -> Workload:
+    """256 crops out of 8 images of 1080 x 1920, log-uniform sides of 64 to 1000 px."""
+    rng = np.random.default_rng(0)
+    size = np.array([1080, 1920])
+    features = rng.integers(0, 256, (8, *size, 3), dtype=np.uint8).astype(dtype)
+    sides = np.exp(rng.uniform(np.log(64), np.log(1000), (256, 2)))
+    start = rng.uniform(0, 1, (256, 2)) * (size - 1 - sides)
+    # Strictly inside: TensorFlow's rounding may put the last row off the image.
+    corners = np.concatenate([start, start + sides], axis=1) / np.tile(size - 1, 2)
+    boxes = np.column_stack([rng.integers(0, 8, 256), corners]).astype(np.float32)
+    return Workload([Level(features, boxes, 1.0)], (224, 224))
+
+
+ROI_OPS = tuple(op for op in OPS if op != "crop_and_resize")
 BOTH_WAYS = "roi_align", "roi_align-gradient"
 COMPARED = ("roi_align", "roi_align-adaptive", "roi_pool")
 
 CASES = {
-    "c4-head": Case("1x1024x50x84, 300 boxes, 7x7", tuple(OPS), lambda: c4_head(300)),
+    "c4-head": Case("1x1024x50x84, 300 boxes, 7x7", ROI_OPS, lambda: c4_head(300)),
     "c4-head-50": Case("1x1024x50x84, 50 boxes, 7x7", COMPARED, lambda: c4_head(50)),
     "c4-head-10": Case("1x1024x50x84, 10 boxes, 7x7", COMPARED, lambda: c4_head(10)),
     "c4-head-1": Case("1x1024x50x84, 1 box, 7x7", COMPARED, lambda: c4_head(1)),
@@ -155,5 +170,15 @@ CASES = {
         ("roi_align-adaptive",),
         lambda: on_wide_map(8000.0),
     ),
-    "tiny": Case("1x16x32x32, 1 box, 7x7", tuple(OPS), tiny),
+    "crop": Case(
+        "8x1080x1920x3 uint8, 256 crops, 224x224",
+        ("crop_and_resize",),
+        lambda: images(np.uint8),
+    ),
+    "crop-float32": Case(
+        "8x1080x1920x3 float32, 256 crops, 224x224",
+        ("crop_and_resize",),
+        lambda: images(np.float32),
+    ),
+    "tiny": Case("1x16x32x32, 1 box, 7x7", ROI_OPS, tiny),
 }

@@ -33,6 +33,8 @@ def prepare(
     size = workload.output_size
     if call.gradient:
         return gradients(workload, call)
+    if call.operator == "crop_and_resize":
+        return crops(workload, call)
     # A fresh result is what users get; into a buffer of its own is what IO binding gives a peer.
     keep = os.environ.get("ROI_NUMBA_BENCH_OUT") == "1"
     levels = [
@@ -54,6 +56,24 @@ def prepare(
             operator(features, boxes, size, scale, **options, **out)
             for features, boxes, size, scale, out in levels
         ]
+
+    return run, lambda outputs: outputs
+
+
+def crops(
+    workload: Workload, call: Call
+) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
+    """Boxes and the images they are in go apart."""
+    import roi_numba
+
+    def run() -> list[np.ndarray]:
+        return [
+            roi_numba.crop_and_resize(
+                level.features, level.boxes[:, 1:], workload.output_size,
+                box_indices=level.boxes[:, 0].astype(np.int32), **call.options,
+            )
+            for level in workload.levels
+        ]  # fmt: skip
 
     return run, lambda outputs: outputs
 

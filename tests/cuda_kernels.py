@@ -3,7 +3,7 @@
 import os
 from itertools import product
 
-from operators import OPERATORS
+from operators import OPERATORS, RULES
 from roi_numba._cuda import (
     contract,
     gather,
@@ -26,6 +26,8 @@ def rules():
     for operator in OPERATORS:
         own, _ = operator.rule.options()
         yield rule_on_device(operator.rule, len(own)), list(operator.reductions)
+    (crops,) = RULES[len(OPERATORS) :]
+    yield rule_on_device(crops, len(crops.options()[0])), ["mean"]
 
 
 def pooled(stored):
@@ -50,11 +52,16 @@ def every_kernel():
     for stored in (*FLOATS, *INTEGERS):
         result, sums = pooled(stored), accumulator(stored).__name__
         for offsets in ("int32", "int64") if stored in FLOATS else ("int32",):
-            for vectors in (False, True) if stored in FLOATS else (False,):
-                yield contract.contract_of(stored, result, offsets, vectors)
-                if offsets == "int64":
-                    yield contract.contract_of(stored, result, offsets, vectors, True)
-            yield project.project_of(stored, result, sums, offsets)
+            # Crops are of float32, whatever the map is; of float64 gradients are too.
+            for pooled_to in sorted({result, "float32"}):
+                # Vectors are of arrays of one format.
+                alike = stored in FLOATS and pooled_to == stored
+                for vectors in (False, True) if alike else (False,):
+                    yield contract.contract_of(stored, pooled_to, offsets, vectors)
+                    if offsets == "int64":
+                        yield contract.contract_of(stored, pooled_to, offsets, vectors, True)
+            for pulled in sorted({result, sums}):
+                yield project.project_of(stored, pulled, sums, offsets)
             if stored in FLOATS:
                 for target in sorted({stored, sums}):
                     yield scatter.scatter_of(stored, target, offsets)

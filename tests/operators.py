@@ -103,6 +103,10 @@ OPERATORS = [
     ),
 ]
 
+RULES = [operator.rule for operator in OPERATORS]
+RULES.append(import_module("roi_numba.crop_and_resize").RULE)
+"""Of all that is made of one; crops have tests of their own."""
+
 REDUCTIONS = [(operator, reduction) for operator in OPERATORS for reduction in operator.reductions]
 MEANS = [(operator, r) for operator, r in REDUCTIONS if r == "mean"]
 MAXIMA = [(operator, r) for operator, r in REDUCTIONS if r != "mean"]

@@ -6,7 +6,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-import reference_crops
 import roi_numba
 from arrays import GUARD, assert_same_bits, big_endian, packed_field, unaligned
 from operators import ids
@@ -295,18 +294,3 @@ def test_refused_gradients(name, value, error, pattern):
     del call["crop_size"]
     with pytest.raises(error, match=f"^{pattern}$"):
         crop_and_resize_backward(**call)
-
-
-def test_signatures():
-    """The gradient's is the forward's, less what grad_output says and what has no gradient."""
-    forward = inspect.signature(crop_and_resize).parameters
-    backward = list(inspect.signature(crop_and_resize_backward).parameters.values())
-    without = ("crop_size", "extrapolation_value", "out")
-    shared = [forward[name] for name in forward if name not in without]
-    assert backward[1 : 1 + len(shared)] == shared
-    assert [each.name for each in backward[1 + len(shared) :]] == ["needs", "deterministic"]
-    for function in (crop_and_resize, crop_and_resize_backward):
-        ours = set(inspect.signature(function).parameters)
-        theirs = inspect.signature(getattr(reference_crops, function.__name__)).parameters
-        arrays_alone = {"channel_axis", "check_boxes", "out", "needs", "deterministic"}
-        assert set(theirs) == ours - arrays_alone

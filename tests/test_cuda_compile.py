@@ -12,7 +12,7 @@ import pytest
 from numba import config
 
 import sass
-from operators import OPERATORS
+from operators import OPERATORS, RULES
 from roi_numba import _scalar
 from subprocesses import finish, start
 from subprocesses import run as run_python
@@ -269,10 +269,10 @@ def asking(rule, name):
 
 
 FUNCTIONS = [
-    pytest.param(operator.rule, name, id=f"{operator.name}-{name}")
-    for operator in OPERATORS
+    pytest.param(rule, name, id=f"{rule.name}-{name}")
+    for rule in RULES
     for name in ("entries", "entry", "slope")
-    if getattr(operator.rule, name) is not None
+    if getattr(rule, name) is not None
 ]
 
 
@@ -308,8 +308,7 @@ def test_functions_stay_as_they_are():
 def test_marks_last():
     """Whichever engine comes first, the other finds every marked function."""
     importlib.import_module("roi_numba._cpu.contract")  # has registered all of them
-    for operator in OPERATORS:
-        rule = operator.rule
+    for rule in RULES:
         for function in (rule.span, rule.entries, rule.entry, rule.slope):
             assert function is None or function in _scalar.SCALARS
     assert _scalar.clamped_tap in _scalar.SCALARS

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import reference
+import reference_crops
 import reference_gradients
 import roi_numba
 from operators import OPERATORS
@@ -33,7 +34,16 @@ MODULES = {
     for path in PACKAGE.glob("[a-z]*.py")
     if path.stem not in BINDINGS
 }
-OPERATOR_NAMES = sorted(name for name, module in MODULES.items() if hasattr(module, "RULE"))
+RULE_NAMES = sorted(name for name, module in MODULES.items() if hasattr(module, "RULE"))
+
+
+def is_crop(name):
+    """Of crops the caller says the size, and an index for each of the boxes, y first."""
+    return "crop_size" in inspect.signature(getattr(MODULES[name], name)).parameters
+
+
+CROP_NAMES = [name for name in RULE_NAMES if is_crop(name)]
+OPERATOR_NAMES = [name for name in RULE_NAMES if not is_crop(name)]
 STANDARD = frozenset(sys.stdlib_module_names)
 
 
@@ -94,15 +104,17 @@ EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=identify)
 
 def test_there_are_operators():
     assert set(OPERATOR_NAMES) >= {"prroi_pool", "roi_align", "roi_pool", "roi_warp"}
-    assert set(OPERATOR_NAMES) < set(roi_numba.__all__)
+    assert set(CROP_NAMES) >= {"crop_and_resize"}
+    assert set(RULE_NAMES) < set(roi_numba.__all__)
 
 
-@pytest.mark.parametrize("name", OPERATOR_NAMES)
+@pytest.mark.parametrize("name", RULE_NAMES)
 def test_operator_files_import_only_op_scalar_and_derivatives(name):
+    """Those of crops have `_crops` for the last."""
     names = everywhere(PACKAGE / f"{name}.py")
     ours = inside(names, "roi_numba")
     others = {other.partition(".")[0] for other in names - ours}
-    allowed = {"roi_numba._op", "roi_numba._derivatives"}
+    allowed = {"roi_numba._op", f"roi_numba.{'_crops' if is_crop(name) else '_derivatives'}"}
     assert ours <= allowed | inside(ours, "roi_numba._op", "roi_numba._scalar")
     assert others <= STANDARD
 
@@ -176,8 +188,9 @@ def test_scipy_and_matplotlib_come_late(path):
         assert not inside(at_import(path), "scipy", "matplotlib", "PIL", "ml_dtypes")
 
 
-def test_the_reference_stands_alone():
-    path = Path(reference.__file__)
+@pytest.mark.parametrize("module", [reference, reference_crops], ids=lambda each: each.__name__)
+def test_the_reference_stands_alone(module):
+    path = Path(module.__file__)
     names = {
         alias.name if isinstance(node, ast.Import) else node.module
         for node in ast.walk(tree(path))
@@ -221,7 +234,7 @@ def with_parents(function):
 
 def test_every_rule_is_made_of_scalars():
     assert len(SCALAR_FUNCTIONS) > 10
-    for name in OPERATOR_NAMES:
+    for name in RULE_NAMES:
         rule = MODULES[name].RULE
         names = {param.id for param in SCALAR_FUNCTIONS}
         for function in (rule.span, rule.entries, rule.entry, rule.slope):
@@ -324,7 +337,7 @@ def test_init_has_one_import_line_per_name_and_all():
     lines = [node for node in tree(path).body if isinstance(node, ast.ImportFrom)]
     assert {alias.name for node in lines for alias in node.names} == set(roi_numba.__all__)
     assert roi_numba.__all__ == sorted(roi_numba.__all__)
-    for name in OPERATOR_NAMES:
+    for name in RULE_NAMES:
         assert [node.module for node in lines].count(name) == 1
     assert set(roi_numba.__all__) <= set(dir(roi_numba))
 
@@ -366,12 +379,37 @@ def test_signatures_agree(name):
     assert all(parameters[key].kind is inspect.Parameter.KEYWORD_ONLY for key in tail)
 
 
-@pytest.mark.parametrize("name", OPERATOR_NAMES)
+@pytest.mark.parametrize("name", CROP_NAMES)
+def test_crops_have_a_reference_that_knows_every_option(name):
+    parameters = list(inspect.signature(getattr(roi_numba, name)).parameters)
+    own = set(inspect.signature(MODULES[name].options).parameters)
+    known = {"input", "boxes", "crop_size", "box_indices", "extrapolation_value", *own}
+    assert set(parameters) == known | {"channel_axis", "check_boxes", "out"}
+    assert set(inspect.signature(getattr(reference_crops, name)).parameters) == known
+    backward = set(inspect.signature(getattr(reference_crops, f"{name}_backward")).parameters)
+    assert backward == known - {"crop_size", "extrapolation_value"} | {"grad_output"}
+    assert MODULES[name].RULE.name == name
+
+
+@pytest.mark.parametrize("name", CROP_NAMES)
+def test_signatures_of_crops_agree(name):
+    """TensorFlow's arguments and channels last; the ends are those of other operators."""
+    parameters = inspect.signature(getattr(roi_numba, name)).parameters
+    assert list(parameters)[:4] == ["input", "boxes", "crop_size", "box_indices"]
+    tail = ["channel_axis", "check_boxes", "out"]
+    assert list(parameters)[-3:] == tail
+    assert [parameters[key].default for key in tail] == [-1, None, None]
+    keywords = [key for key in parameters if key not in ("input", "boxes", "crop_size")]
+    assert all(parameters[key].kind is inspect.Parameter.KEYWORD_ONLY for key in keywords)
+
+
+@pytest.mark.parametrize("name", RULE_NAMES)
 def test_gradients_have_the_signature_of_their_forward(name):
     """Less what grad_output says and what is no input, and then what only they have."""
     forward = inspect.signature(getattr(roi_numba, name)).parameters
     first, *rest = inspect.signature(getattr(roi_numba, f"{name}_backward")).parameters.values()
-    shared = [forward[key] for key in forward if key not in ("output_size", "return_argmax", "out")]
+    without = {"output_size", "return_argmax", "out", "crop_size", "extrapolation_value"}
+    shared = [forward[key] for key in forward if key not in without]
     assert (first.name, first.kind) == ("grad_output", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     assert first.default is inspect.Parameter.empty
     assert rest[: len(shared)] == shared
@@ -388,7 +426,12 @@ def test_every_operator_is_in_the_readme(name):
     assert re.search(rf"^\|.*`{name}`", text, re.MULTILINE), "a row in the table of operators"
 
 
-@pytest.mark.parametrize("name", OPERATOR_NAMES)
+@pytest.mark.parametrize("name", CROP_NAMES)
+def test_crops_are_in_the_readme(name):
+    assert f"`{name}(" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RULE_NAMES)
 def test_every_operator_is_measured(name):
     nodes = ast.walk(tree(ROOT / "benchmarks" / "cases.py"))
     assert name in {node.value for node in nodes if isinstance(node, ast.Constant)}

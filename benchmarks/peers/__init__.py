@@ -11,7 +11,9 @@ A peer's file is named after the peer, imports it only inside its functions, and
 ``prepare(workload, call, threads) -> (run, read)``
     ``run()`` does the work on the peer's own tensors, called in the way that flatters the peer,
     and is all that is timed; ``read(run())`` gives the levels' outputs as NumPy arrays.
-    Raises `NotServed` with a reason where the peer has no such operator.
+    Raises `NotServed` with a reason where the peer has no such operator;
+
+and where its results are too far from exact to be equal, ``TOLERANCE``.
 """
 
 import importlib

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from .compile import inline, kernel, named_after
 from .engine import flat
-from .lanes import _load, _splat, _store, read, write
+from .formats import decoded, storage_type
+from .lanes import _load, _pointer, _splat, _store, read
 from .threads import run
 
 ROUND_ENTRIES = 2**17
@@ -30,45 +31,86 @@ FEW, MANY = 4, 16
 """Elements of one vector: the channels of a pixel, and more."""
 
 
-def _blend(count):
-    """``target[to + i] = a + (b - a) * share`` for i < count, a and b from either place on."""
-
-    @intrinsic
-    def blend(typingctx, source, first, second, share, target, to):
-        def codegen(context, builder, signature, args):
-            source_array, first, second, share, target_array, to = args
-            vector = ir.VectorType(ir.FloatType(), count)
-            a = _load(context, builder, source, source_array, first, vector)
-            b = _load(context, builder, source, source_array, second, vector)
-            part = builder.fmul(builder.fsub(b, a), _splat(builder, vector, share))
-            _store(context, builder, target, target_array, to, builder.fadd(a, part))
-            return context.get_dummy_value()
-
-        intp = types.intp
-        return types.void(source, intp, intp, types.float32, target, intp), codegen
-
-    return blend
+def _between(builder, a, b, share):
+    """``a + (b - a) * share``, and where the share is zero a, whatever b is."""
+    part = builder.fmul(builder.fsub(b, a), share)
+    none = builder.fcmp_ordered("==", share, ir.Constant(share.type, None))
+    return builder.select(none, a, builder.fadd(a, part))
 
 
-def _copy(count):
-    """``target[to + i] = source[first + i]`` for i < count."""
+@intrinsic
+def blend(typingctx, source, first, second, share, target, to):
+    """Interpolate ``MANY`` elements from two places on; the second is not read for a share of 0."""
 
-    @intrinsic
-    def copy(typingctx, source, first, target, to):
-        def codegen(context, builder, signature, args):
-            source_array, first, target_array, to = args
-            vector = ir.VectorType(ir.FloatType(), count)
-            value = _load(context, builder, source, source_array, first, vector)
-            _store(context, builder, target, target_array, to, value)
-            return context.get_dummy_value()
+    def codegen(context, builder, signature, args):
+        source_array, first, second, share, target_array, to = args
+        vector = ir.VectorType(ir.FloatType(), MANY)
+        some = builder.fcmp_ordered("!=", share, share.type(0))
+        second = builder.select(some, second, first)
+        a = _load(context, builder, source, source_array, first, vector)
+        b = _load(context, builder, source, source_array, second, vector)
+        value = _between(builder, a, b, _splat(builder, vector, share))
+        _store(context, builder, target, target_array, to, value)
+        return context.get_dummy_value()
 
-        return types.void(source, types.intp, target, types.intp), codegen
+    intp = types.intp
+    return types.void(source, intp, intp, types.float32, target, intp), codegen
 
-    return copy
+
+@intrinsic
+def stretch_few(typingctx, source, at, near, far, share, inner, row, to):
+    """As `stretch`, pixels of up to ``FEW`` channels: as many are read and written for each."""
+
+    def codegen(context, builder, signature, args):
+        source_array, at, near_array, far_array, share_array, inner, row_array, to = args
+        vector = ir.VectorType(ir.FloatType(), FEW)
+        count = context.make_array(near)(context, builder, near_array).nitems
+        with cgutils.for_range(builder, count) as loop:
+            q = loop.index
+
+            def pixel(array_type, array):
+                offset = _load(context, builder, array_type, array, q, at.type)
+                place = builder.add(at, offset)
+                return _load(context, builder, source, source_array, place, vector)
+
+            part = _load(context, builder, share, share_array, q, vector.element)
+            a, b = pixel(near, near_array), pixel(far, far_array)
+            value = _between(builder, a, b, _splat(builder, vector, part))
+            place = builder.add(to, builder.mul(q, inner))
+            _store(context, builder, row, row_array, place, value)
+        return context.get_dummy_value()
+
+    intp = types.intp
+    return types.void(source, intp, near, far, share, intp, row, intp), codegen
 
 
-blend_few, blend_many = _blend(FEW), _blend(MANY)
-copy_few, copy_many = _copy(FEW), _copy(MANY)
+@intrinsic
+def stretch_one(typingctx, source, at, near, far, share, q, row, to):
+    """As `stretch`, ``MANY`` pixels of one channel from number q on."""
+
+    def codegen(context, builder, signature, args):
+        source_array, at, near_array, far_array, share_array, q, row_array, to = args
+        vector = ir.VectorType(ir.FloatType(), MANY)
+        stored = ir.VectorType(storage_type(context, source.dtype), MANY)
+
+        def pixels(array_type, array):
+            gathered = ir.Constant(stored, ir.Undefined)
+            for i in range(MANY):
+                number = builder.add(q, q.type(i))
+                offset = _load(context, builder, array_type, array, number, at.type)
+                place = builder.add(at, offset)
+                pointer = _pointer(context, builder, source, source_array, place, stored.element)
+                value = builder.load(pointer, align=1)
+                gathered = builder.insert_element(gathered, value, ir.IntType(32)(i))
+            return decoded(builder, source.dtype, gathered, vector)
+
+        parts = _load(context, builder, share, share_array, q, vector)
+        value = _between(builder, pixels(near, near_array), pixels(far, far_array), parts)
+        _store(context, builder, row, row_array, builder.add(to, q), value)
+        return context.get_dummy_value()
+
+    intp = types.intp
+    return types.void(source, intp, near, far, share, intp, row, intp), codegen
 
 
 @cache
@@ -98,26 +140,29 @@ def places_of(rule):
 
 
 @inline
-def stretch(source, at, offset, step, share, inner, roomy, row, to):
-    """Interpolate a row of the map along x, at ``at + offset[q]`` and a ``step`` further."""
-    for q in range(len(offset)):
-        first, part = at + offset[q], share[q]
-        second = first + step
-        if not roomy:
+def stretch(source, at, near, far, share, inner, roomy, row, to):
+    """Interpolate a row of the map along x, between ``at + near[q]`` and ``at + far[q]``.
+
+    ``roomy``: there is memory for a vector beyond each of its pixels.
+    """
+    width = len(near)
+    if roomy and inner == 1 and width >= MANY:
+        for q in range(0, width, MANY):
+            stretch_one(source, at, near, far, share, min(q, width - MANY), row, to)
+    elif roomy and 1 < inner <= FEW:
+        stretch_few(source, at, near, far, share, inner, row, to)
+    elif roomy and inner > FEW:
+        for q in range(width):
+            for c in range(0, inner, MANY):
+                first, second = at + near[q] + c, at + far[q] + c
+                blend(source, first, second, share[q], row, to + q * inner + c)
+    else:
+        for q in range(width):
             for c in range(inner):
-                a = read(source, first + c, row)
-                if part != 0:
-                    a += (read(source, second + c, row) - a) * part
-                row[to + c] = a
-        elif part == 0:
-            for c in range(0, inner, MANY):
-                copy_many(source, first + c, row, to + c)
-        elif inner <= FEW:
-            blend_few(source, first, second, part, row, to)
-        else:
-            for c in range(0, inner, MANY):
-                blend_many(source, first + c, second + c, part, row, to + c)
-        to += inner
+                a = read(source, at + near[q] + c, row)
+                if share[q] != 0:
+                    a += (read(source, at + far[q] + c, row) - a) * share[q]
+                row[to + q * inner + c] = a
 
 
 @kernel
@@ -140,7 +185,8 @@ def crop(
     )
     rows = np.empty(2 * pitch + MANY, np.float32)
     line = np.empty(length + MANY, np.float32)
-    offset, part = np.empty(width, np.int64), np.empty(width, np.float32)
+    near, far = np.empty(width, np.int64), np.empty(width, np.int64)
+    part = np.empty(width, np.float32)
     outside = np.empty(width, np.int64)
     current, missing, reach = -1, 0, 0
     upper, lower = 0, pitch
@@ -159,8 +205,9 @@ def crop(
                     missing += 1
                     x = 0
                     part[q] = 0
-                offset[q] = x * step
-                reach = max(reach, offset[q], offset[q] + (step if part[q] != 0 else 0))
+                near[q] = x * step
+                far[q] = (x + 1) * step if part[q] != 0 else near[q]
+                reach = max(reach, near[q], far[q])
         to = (
             target_layout.origin
             + (start + k) * target_layout.stride
@@ -183,26 +230,20 @@ def crop(
                 in_upper, in_lower = in_lower, in_upper
             if in_upper != y:
                 roomy = at + reach + inner + MANY <= source.size
-                stretch(source, at, offset, step, part, inner, roomy, rows, upper)
+                stretch(source, at, near, far, part, inner, roomy, rows, upper)
                 in_upper = y
             if below != 0 and in_lower != y + 1:
                 at += layout.height_stride
                 roomy = at + reach + inner + MANY <= source.size
-                stretch(source, at, offset, step, part, inner, roomy, rows, lower)
+                stretch(source, at, near, far, part, inner, roomy, rows, lower)
                 in_lower = y + 1
             if packed and missing == 0 and length >= MANY:
                 for i in range(0, length, MANY):
                     i = min(i, length - MANY)
-                    if below == 0:
-                        copy_many(rows, upper + i, target, to + i)
-                    else:
-                        blend_many(rows, upper + i, lower + i, below, target, to + i)
+                    blend(rows, upper + i, lower + i, below, target, to + i)
                 continue
             for i in range(0, length, MANY):
-                if below == 0:
-                    copy_many(rows, upper + i, line, i)
-                else:
-                    blend_many(rows, upper + i, lower + i, below, line, i)
+                blend(rows, upper + i, lower + i, below, line, i)
             for j in range(missing):
                 for c in range(inner):
                     line[outside[j] * inner + c] = fill
