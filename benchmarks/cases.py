@@ -154,7 +154,7 @@ def images(dtype: type) -> Workload:
         np.sin(np.arange(side) / 30 + rng.uniform(0, 2 * np.pi, (8, 3, 1))) for side in size[::-1]
     )
     waves = down.transpose(0, 2, 1)[:, :, None] * across.transpose(0, 2, 1)[:, None]
-    features = (127.5 * (1 + waves)).astype(np.uint8).astype(dtype)
+    features = (127.5 * (1 + waves)).astype(np.uint8).astype(dtype, order="C")
     sides = np.exp(rng.uniform(np.log(64), np.log(1000), (256, 2)))
     start = rng.uniform(0, 1, (256, 2)) * (size - 1 - sides)
     # Strictly inside: TensorFlow's rounding may put the last row off the image.
