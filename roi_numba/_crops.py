@@ -1,4 +1,7 @@
-"""What crops do in place of `_op` and `_derivatives`: boxes y first, one sample a bin, float32 out."""
+"""What crops do in place of `_op.forward` and `_derivatives.backward`.
+
+Their boxes have y first and indices apart, a bin has one sample, and the result is float32.
+"""
 
 from typing import Any
 

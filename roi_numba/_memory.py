@@ -89,7 +89,8 @@ class Memory:
     ) -> tuple[Any, Any]:
         """Corners (K, 4) and image numbers (K,) of boxes in any form, as an engine takes them.
 
-        `indices` is what messages call the numbers.  Here they are int64, and boxes that are to give zeros have -1.
+        `indices` is what messages call the numbers.  Here they are int64, and boxes that are to
+        give zeros have -1.
         """
         corners, numbers, name = _checks.regions(boxes, numbers, images, self, indices)
         numbers = _checks.box_values(corners, numbers, name, images, check)

@@ -121,7 +121,7 @@ class Call(NamedTuple):
         return (boxes, channels, *bins) if self.channel_axis == 1 else (boxes, *bins, channels)
 
     def room(self, out: Any, input: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
-        """The caller's `out`, if any, as an array, and what an engine is to fill: it, or a new one."""
+        """The caller's `out`, if any, as an array; and what an engine fills, it or a new one."""
         memory = self.memory
         if out is None:
             return None, memory.empty(shape, dtype)

@@ -95,7 +95,7 @@ def clamped_slope(t: Real, size: int) -> tuple[int, Real, Real]:
     At a whole pixel, where they have a kink, it is the change to the next pixel.
     """
     T = type(t)
-    if size == 0 or not t >= T(0):
+    if not (t >= T(0) and t < T(size)):  # 1e30 is no integer
         return 0, T(0), T(0)
     low = int(t)
     if low >= size - 1:

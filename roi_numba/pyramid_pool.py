@@ -78,7 +78,10 @@ def pyramid_pool(
     >>> maps = [np.full((1, 1, 256 // stride, 256 // stride), stride) for stride in (4, 8, 16, 32)]
     >>> boxes = np.array([[0, 0.0, 0, 224, 224], [0, 9, 9, 60, 50]])
     >>> scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
-    >>> roi_numba.pyramid_pool(roi_numba.roi_align, maps, boxes, 1, spatial_scales=scales).ravel()
+    >>> pooled = roi_numba.pyramid_pool(
+    ...     roi_numba.roi_align, maps, boxes, 1, spatial_scales=scales, sampling_ratio=2
+    ... )
+    >>> pooled.ravel()
     array([16.,  4.], dtype=float32)
     """
     pyramid = _pyramid(op, inputs, boxes, spatial_scales, levels, reduce_levels)

@@ -54,19 +54,18 @@ def every_kernel():
         for offsets in ("int32", "int64") if stored in FLOATS else ("int32",):
             # Crops are of float32, whatever the map is; of float64 gradients are too.
             for pooled_to in sorted({result, "float32"}):
-                # Vectors are of arrays of one format.
-                alike = stored in FLOATS and pooled_to == stored
-                for vectors in (False, True) if alike else (False,):
+                together = pooled_to == stored
+                for vectors in (False, True)[: 1 + together]:
                     yield contract.contract_of(stored, pooled_to, offsets, vectors)
-                    if offsets == "int64":
-                        yield contract.contract_of(stored, pooled_to, offsets, vectors, True)
+                    if offsets == "int64" and pooled_to == result:
+                        yield contract.contract_of(stored, result, offsets, vectors, True)
             for pulled in sorted({result, sums}):
                 yield project.project_of(stored, pulled, sums, offsets)
             if stored in FLOATS:
                 for target in sorted({stored, sums}):
                     yield scatter.scatter_of(stored, target, offsets)
                 yield scatter.spread_of(stored, sums, offsets)
-    for (rule, reductions), boxes in product(rules(), BOXES):
+    for (rule, reductions), boxes in product(rules(), BOXES if THOROUGH else BOXES[:3]):
         for weights in GEOMETRIES if THOROUGH else boxes[:1]:
             for what in ("weights", "rates", "reach"):
                 if what == "weights" or rule.slope is not None:

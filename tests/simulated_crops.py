@@ -11,7 +11,8 @@ from device_stand_in import machine, ndarray, plain, zeros
 from simulated_calls import DTYPES, there
 from strategies import values
 
-from roi_numba._cuda import crop
+# isort: split
+from roi_numba._cuda import crop  # now that CuPy is there
 
 crop.empty, crop.zeros = ndarray, zeros
 

@@ -199,6 +199,18 @@ def test_pixels_without_weight_are_not_read(special, method):
         np.testing.assert_array_equal(found.reshape(3, 3), np.arange(9).reshape(3, 3))
 
 
+@pytest.mark.parametrize("edges", ["exact", "tensorflow"])
+def test_samples_too_far_off_for_an_integer(edges):
+    """They are neither read nor have a slope."""
+    boxes = np.array([(0, -1e30, 0, 1e30), (1e30, 1e30, 3e38, -3e38)], np.float32)
+    for normalized in (True, False):
+        options = {"normalized": normalized, "edges": edges}
+        found = cut(images(), boxes, 2, INDICES[:2], **options)
+        assert (found == VALUE).all()
+        for gradient in gradients(np.ones_like(found), images(), boxes, INDICES[:2], **options):
+            assert not gradient.any()
+
+
 def test_needs():
     grad = values(5, RESULT, np.float32)
     on_image, on_boxes = gradients(grad, images())

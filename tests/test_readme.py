@@ -17,7 +17,14 @@ DOCUMENTS = sorted(
     for folder in (ROOT, ROOT / "docs", ROOT / "benchmarks", ROOT / "tests" / "data")
     for path in folder.glob("*.md")
 )
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def examples(text):
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+EXAMPLES = examples(README)
+RECIPES = examples((ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
 
 
 def library(example):
@@ -47,6 +54,11 @@ def test_example(example):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other libraries, while they are imported
         pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
+    assert run(example) == 1
+
+
+@pytest.mark.parametrize("example", RECIPES, ids=range(len(RECIPES)))
+def test_recipe(example):
     assert run(example) == 1
 
 

@@ -63,13 +63,12 @@ def contract(
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
     """
     lanes = LANE_BYTES // like.itemsize
-    blocks = (source_layout.channels + lanes - 1) // lanes
-    pixels = scratch_pixels(groups, first_item // blocks, (last_item - 1) // blocks + 1)
+    pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
     rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
     cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
     for item in range(first_item, last_item):
-        group, channel = item // blocks, item % blocks * lanes
+        group, channel = item % len(groups), item // len(groups) * lanes
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         image = groups[group, IMAGE]
         pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
@@ -113,11 +112,10 @@ def contract_large(
 ):  # fmt: skip
     """`contract` for boxes whose region is too large for scratch, one in each group."""
     lanes = LANE_BYTES // like.itemsize
-    blocks = (source_layout.channels + lanes - 1) // lanes
     scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
     cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
     for item in range(first_item, last_item):
-        group, channel = item // blocks, item % blocks * lanes
+        group, channel = item % len(groups), item // len(groups) * lanes
         k = order[groups[group, FIRST]]
         pool_large(
             source, source_layout, groups[group, IMAGE], channel, sizes, bins, table, k, scratch,

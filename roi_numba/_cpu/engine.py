@@ -130,17 +130,16 @@ def _rounds(
             if len(some):
                 work = partial(kernel, *shared, order, some, *last)
                 small = cost * blocks <= PORTION_COST and some is groups
-                ends = [0, len(some) * blocks] if small else cuts(some[:, COST], blocks)
+                ends = [0, len(some) * blocks] if small else cuts(np.tile(some[:, COST], blocks))
                 jobs += [(work, portion) for portion in pairwise(ends)]
         yield jobs
         start = stop
 
 
-def cuts(costs: NDArray[np.int64], blocks: int) -> list[int]:
-    """Cut the items (group, channel block) into portions of about PORTION_COST."""
-    items = len(costs) * blocks
-    before = np.cumsum(np.repeat(costs, blocks)) // PORTION_COST
-    return [0, *(np.flatnonzero(np.diff(before)) + 1).tolist(), items]
+def cuts(costs: NDArray[np.int64]) -> list[int]:
+    """Cut items into portions of about PORTION_COST."""
+    before = np.cumsum(costs) // PORTION_COST
+    return [0, *(np.flatnonzero(np.diff(before)) + 1).tolist(), len(costs)]
 
 
 def flat(array: NDArray[Any], channel_axis: int) -> tuple[NDArray[Any], Layout]:

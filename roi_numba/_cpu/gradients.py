@@ -65,7 +65,7 @@ def to_map_of_mean(
             tiles, turned, order, first_box, start == 0, like,
         )  # fmt: skip
         blocks = -(-target_layout.channels // lanes)
-        run(work, pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3]), blocks)))
+        run(work, pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3] * blocks))))
         start = stop
     return result
 
@@ -105,7 +105,7 @@ def to_boxes_of_mean(
                         project, source, source_layout, grad_flat, grad_layout, cells, start,
                         sizes, bins, table, order, some, too_large, like, products,
                     )  # fmt: skip
-                    run(work, pairwise(cuts(some[:, COST], blocks)))
+                    run(work, pairwise(cuts(np.tile(some[:, COST], blocks))))
             start = stop
         result[:, corner] = products.sum(axis=1)
     return result
@@ -160,7 +160,7 @@ def at_winners(
                 )
 
         cost = 8 * BLOCK * bins[0] * bins[1] * np.diff(first_box)
-        run(checked, pairwise(cuts(cost, blocks)))
+        run(checked, pairwise(cuts(np.repeat(cost, blocks))))
 
     shared = (
         source, source_layout, names, names_layout, bins_of, bins_layout, target, target_layout,

@@ -90,15 +90,14 @@ def maximum(
     ``whole``: all entries are whole pixels.  ``labels`` is empty if argmax is not wanted.
     """
     lanes = LANE_BYTES // like.itemsize
-    blocks = (source_layout.channels + lanes - 1) // lanes
-    pixels = scratch_pixels(groups, first_item // blocks, (last_item - 1) // blocks + 1)
+    pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
     cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
     rows = np.empty(len(cells), places.dtype)
     columns = np.empty(len(cells), places.dtype)
     begin, index = table.begin, table.index
     for number in range(first_item, last_item):
-        group, channel = number // blocks, number % blocks * lanes
+        group, channel = number % len(groups), number // len(groups) * lanes
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         pitch = (x1 - x0) * lanes
         image = groups[group, IMAGE]
@@ -136,14 +135,13 @@ def maximum_large(
 ):  # fmt: skip
     """`maximum` for single boxes whose region is too large for scratch: bin by bin, in chunks."""
     lanes = LANE_BYTES // like.itemsize
-    blocks = (layout.channels + lanes - 1) // lanes
     scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
     cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
     rows = np.empty(len(cells), places.dtype)
     columns = np.empty(len(cells), places.dtype)
     begin, index, weight = table.begin, table.index, table.weight
     for number in range(first_item, last_item):
-        group, channel = number // blocks, number % blocks * lanes
+        group, channel = number % len(groups), number // len(groups) * lanes
         k, image = order[groups[group, FIRST]], groups[group, IMAGE]
         for bin_number in range(bins[0] * bins[1]):
             cell = bin_number * lanes

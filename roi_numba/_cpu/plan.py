@@ -132,10 +132,10 @@ CHUNK_GAP = 8
 
 
 @inline
-def scratch_pixels(groups, first, last):
-    """Scratch for the groups from ``first`` up to ``last``, which fit."""
+def scratch_pixels(groups):
+    """Scratch for any of the groups, which fit."""
     pixels = 0
-    for group in range(first, last):
+    for group in range(len(groups)):
         height = groups[group, Y1] - groups[group, Y0]
         pixels = max(pixels, height * (groups[group, X1] - groups[group, X0]))
     return pixels

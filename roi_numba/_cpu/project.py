@@ -56,10 +56,9 @@ def project(
     fits scratch.
     """
     lanes = LANE_BYTES // like.itemsize
-    blocks = (source_layout.channels + lanes - 1) // lanes
     pixels = CHUNK * CHUNK
     if not large:
-        pixels = scratch_pixels(groups, first_item // blocks, (last_item - 1) // blocks + 1)
+        pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
     rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
     count = bins[0] * bins[1]
@@ -67,7 +66,7 @@ def project(
     grad_cells = np.empty((count + lanes) * lanes, like.dtype)
     line = np.empty(lanes, like.dtype)
     for item in range(first_item, last_item):
-        group, block = item // blocks, item % blocks
+        group, block = item % len(groups), item // len(groups)
         channel = block * lanes
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         image = groups[group, IMAGE]

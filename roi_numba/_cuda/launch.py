@@ -6,6 +6,7 @@ In the simulator NumPy takes CuPy's place.
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -123,11 +124,18 @@ def scratch(*parts: tuple[int, str]) -> tuple[Any, ...]:
     """
     if SIMULATED:
         return scratch_arrays(parts)
-    places, size = [], 0
-    for count, dtype in parts:
-        places.append(size)
-        size += -(-count * ITEMSIZE[dtype] // ALIGNMENT) * ALIGNMENT
+    places, size = _arranged(parts)
     memory = cupy.cuda.alloc(size)
     captured(memory)
     start = memory.ptr
     return (memory, *[start + place for place in places])
+
+
+@lru_cache
+def _arranged(parts: tuple[tuple[int, str], ...]) -> tuple[list[int], int]:
+    """Where the parts begin, and how much they need in all."""
+    places, size = [], 0
+    for count, dtype in parts:
+        places.append(size)
+        size += -(-count * ITEMSIZE[dtype] // ALIGNMENT) * ALIGNMENT
+    return places, size

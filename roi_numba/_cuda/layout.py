@@ -1,6 +1,6 @@
 """Where the elements of a 4-D array lie, as kernels take it."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from .bits import VECTOR
@@ -19,7 +19,11 @@ class Layout(NamedTuple):
 
 
 class Flat(NamedTuple):
-    """An array, its layout, its sizes, and how its elements are stored."""
+    """An array, its layout, its sizes, and how its elements are stored.
+
+    ``inner``: 1 if channels lie next to each other, else 0.  ``whole``: whether vectors of channels
+    are at whole multiples of their size, if the array is.
+    """
 
     array: Any
     layout: Layout
@@ -28,11 +32,8 @@ class Flat(NamedTuple):
     columns: int
     stored: str
     long: bool
-
-    @property
-    def inner(self) -> int:
-        """1 if channels lie next to each other, else 0."""
-        return int(self.layout.channel < self.layout.column)
+    inner: int
+    whole: bool
 
 
 @cache
@@ -44,18 +45,28 @@ def stored(dtype: Any) -> str:
 
 def flat(array: Any, channel_axis: int) -> Flat:
     """Describe (N, C, H, W), or (N, H, W, C) if `channel_axis` is -1."""
-    size = array.itemsize
-    first, second, third, last = array.strides
-    n, *shape = array.shape
+    return Flat(array, *_described(array.shape, array.strides, array.dtype, channel_axis))
+
+
+@lru_cache(1024)
+def _described(
+    shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, channel_axis: int
+) -> tuple[Any, ...]:
+    size = dtype.itemsize
+    first, second, third, last = (stride // size for stride in strides)
+    n, *sizes = shape
     if channel_axis == 1:
-        channels, rows, columns = shape
-        layout = Layout(first // size, second // size, third // size, last // size)
+        channels, rows, columns = sizes
+        layout = Layout(first, second, third, last)
     else:
-        rows, columns, channels = shape
-        layout = Layout(first // size, last // size, second // size, third // size)
+        rows, columns, channels = sizes
+        layout = Layout(first, last, second, third)
     reach = n * abs(layout.outer) + channels * abs(layout.channel)
     reach += rows * abs(layout.row) + columns * abs(layout.column)
-    return Flat(array, layout, channels, rows, columns, stored(array.dtype), reach > LONGEST)
+    inner = int(layout.channel < layout.column)
+    steps = channels, layout.outer, layout.row, layout.column
+    whole = layout.channel == 1 and not any(step % (VECTOR // size) for step in steps)
+    return layout, channels, rows, columns, stored(dtype), reach > LONGEST, inner, whole
 
 
 def offsets(*arrays: Any) -> str:
@@ -65,9 +76,4 @@ def offsets(*arrays: Any) -> str:
 
 def in_vectors(array: Flat) -> bool:
     """Whether whole vectors of channels lie next to each other, at addresses that are multiples."""
-    at, count = array.layout, VECTOR // array.array.itemsize
-    return (
-        at.channel == 1
-        and not (array.channels % count or at.outer % count or at.row % count or at.column % count)
-        and address(array.array) % VECTOR == 0
-    )
+    return array.whole and address(array.array) % VECTOR == 0
