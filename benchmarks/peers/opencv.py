@@ -15,7 +15,7 @@ from . import NotServed
 MODULE = "cv2"
 PACKAGES = ("opencv-python-headless", "numpy")
 TOLERANCE = 0.004
-"""remap takes positions in 1/32 of a pixel, and rounds uint8, which alone is 0.002."""
+"""Crops of uint8 are rounded to uint8, up to 0.002; OpenCV 4 takes positions in 1/32 of a pixel."""
 
 
 def versions() -> dict[str, str]:
