@@ -27,7 +27,9 @@ OPS = {
     "roi_warp": Call("roi_warp", {"sampling_ratio": 2}),
     "crop_pool": Call("crop_pool"),
     "prroi_pool": Call("prroi_pool"),
+    "pyramid_pool": Call("pyramid_pool", {"sampling_ratio": 2}),
     "crop_and_resize": Call("crop_and_resize", {"edges": "tensorflow"}),
+    "crop_and_resize-nchw": Call("crop_and_resize", {"edges": "tensorflow", "channel_axis": 1}),
     "roi_align-gradient": Call("roi_align", {"sampling_ratio": 2, "aligned": True}, gradient=True),
     "roi_pool-gradient": Call("roi_pool", {"bins": "float"}, gradient=True),
 }
@@ -42,10 +44,14 @@ class Level(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """What an operator is called on: one call for each level, the sum is timed."""
+    """What an operator is called on: one call for each level, the sum is timed.
+
+    `pyramid_pool` is one call, of all boxes in the order they were drawn.
+    """
 
     levels: list[Level]
     output_size: tuple[int, int]
+    boxes: np.ndarray | None = None  # those of all levels, (K, 5), for a pyramid
 
 
 class Case(NamedTuple):
@@ -113,7 +119,7 @@ def fpn(count: int, bins: int) -> Workload:
         stride = 2**level
         size = (math.ceil(side / stride) for side in IMAGE)
         levels.append(Level(draw_features(rng, 256, *size), boxes[of_box == level], 1 / stride))
-    return Workload(levels, (bins, bins))
+    return Workload(levels, (bins, bins), boxes)
 
 
 def on_wide_map(side: float | None) -> Workload:
@@ -137,10 +143,18 @@ def tiny() -> Workload:
 
 
 def images(dtype: type) -> Workload:
-    """256 crops out of 8 images of 1080 x 1920, log-uniform sides of 64 to 1000 px."""
+    """256 crops out of 8 images of 1080 x 1920, log-uniform sides of 64 to 1000 px.
+
+    The images are waves of 190 px, which change by 5 from pixel to pixel: most peers' samples are
+    some 1e-4 px off, which noise would make a different result of.
+    """
     rng = np.random.default_rng(0)
     size = np.array([1080, 1920])
-    features = rng.integers(0, 256, (8, *size, 3), dtype=np.uint8).astype(dtype)
+    across, down = (
+        np.sin(np.arange(side) / 30 + rng.uniform(0, 2 * np.pi, (8, 3, 1))) for side in size[::-1]
+    )
+    waves = down.transpose(0, 2, 1)[:, :, None] * across.transpose(0, 2, 1)[:, None]
+    features = (127.5 * (1 + waves)).astype(np.uint8).astype(dtype, order="C")
     sides = np.exp(rng.uniform(np.log(64), np.log(1000), (256, 2)))
     start = rng.uniform(0, 1, (256, 2)) * (size - 1 - sides)
     # Strictly inside: TensorFlow's rounding may put the last row off the image.
@@ -149,7 +163,8 @@ def images(dtype: type) -> Workload:
     return Workload([Level(features, boxes, 1.0)], (224, 224))
 
 
-ROI_OPS = tuple(op for op in OPS if op != "crop_and_resize")
+CROPS = "crop_and_resize", "crop_and_resize-nchw"
+ROI_OPS = tuple(op for op in OPS if op not in ("pyramid_pool", *CROPS))
 BOTH_WAYS = "roi_align", "roi_align-gradient"
 COMPARED = ("roi_align", "roi_align-adaptive", "roi_pool")
 
@@ -159,6 +174,9 @@ CASES = {
     "c4-head-10": Case("1x1024x50x84, 10 boxes, 7x7", COMPARED, lambda: c4_head(10)),
     "c4-head-1": Case("1x1024x50x84, 1 box, 7x7", COMPARED, lambda: c4_head(1)),
     "fpn-box": Case("P2-P5, 256 channels, 1000 boxes, 7x7", BOTH_WAYS, lambda: fpn(1000, 7)),
+    "fpn-pyramid": Case(
+        "P2-P5, 256 channels, 1000 boxes, 7x7, one call", ("pyramid_pool",), lambda: fpn(1000, 7)
+    ),
     "fpn-mask": Case("P2-P5, 256 channels, 100 boxes, 14x14", ("roi_align",), lambda: fpn(100, 14)),
     "whole-map": Case(
         "1x256x200x272, 20 boxes that cover the map, 7x7",
@@ -172,12 +190,12 @@ CASES = {
     ),
     "crop": Case(
         "8x1080x1920x3 uint8, 256 crops, 224x224",
-        ("crop_and_resize",),
+        CROPS,
         lambda: images(np.uint8),
     ),
     "crop-float32": Case(
         "8x1080x1920x3 float32, 256 crops, 224x224",
-        ("crop_and_resize",),
+        CROPS,
         lambda: images(np.float32),
     ),
     "tiny": Case("1x16x32x32, 1 box, 7x7", ROI_OPS, tiny),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .cases import Call, Workload, draw_gradients
+from .crops import channels_first
 
 MODULE = "roi_numba"
 
@@ -33,6 +34,8 @@ def prepare(
     size = workload.output_size
     if call.gradient:
         return gradients(workload, call)
+    if call.operator == "pyramid_pool":
+        return pyramid(workload, call)
     if call.operator == "crop_and_resize":
         return crops(workload, call)
     # A fresh result is what users get; into a buffer of its own is what IO binding gives a peer.
@@ -60,22 +63,44 @@ def prepare(
     return run, lambda outputs: outputs
 
 
+def pyramid(
+    workload: Workload, call: Call
+) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
+    """One call, which chooses the levels."""
+    import roi_numba
+
+    assert workload.boxes is not None
+    maps = [level.features for level in workload.levels]
+    scales = [level.spatial_scale for level in workload.levels]
+    by_image = [workload.boxes[:, 1:]]
+
+    def run() -> np.ndarray:
+        pooled: np.ndarray = roi_numba.pyramid_pool(
+            roi_numba.roi_align, maps, by_image, workload.output_size,
+            spatial_scales=scales, **call.options,
+        )  # fmt: skip
+        return pooled
+
+    return run, lambda output: [output]
+
+
 def crops(
     workload: Workload, call: Call
 ) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
     """Boxes and the images they are in go apart."""
     import roi_numba
 
-    def run() -> list[np.ndarray]:
-        return [
-            roi_numba.crop_and_resize(
-                level.features, level.boxes[:, 1:], workload.output_size,
-                box_indices=level.boxes[:, 0].astype(np.int32), **call.options,
-            )
-            for level in workload.levels
-        ]  # fmt: skip
+    (level,) = workload.levels
+    images, boxes = level.boxes[:, 0].astype(np.int32), level.boxes[:, 1:]
+    first = call.options.get("channel_axis") == 1
+    features = np.ascontiguousarray(channels_first(level.features)) if first else level.features
 
-    return run, lambda outputs: outputs
+    def run() -> np.ndarray:
+        return roi_numba.crop_and_resize(
+            features, boxes, workload.output_size, box_indices=images, **call.options
+        )
+
+    return run, lambda output: [output.transpose(0, 2, 3, 1) if first else output]
 
 
 def gradients(
