@@ -48,6 +48,17 @@ def main() -> None:
                             pooled, features, boxes, channel_axis=channel_axis,
                             deterministic=deterministic, **options,
                         )  # fmt: skip
+    maps = [rng.standard_normal((2, 37, *size)).astype(np.float32) for size in ((19, 23), (9, 11))]
+    levels = cupy.asarray([0, 1, 1, 0, 5])
+    options = {"spatial_scales": [1, (0.5, 0.25)], "levels": levels, "channel_axis": 1}
+    for operator in (roi_numba.roi_align, roi_numba.roi_pool):
+        pooled = roi_numba.pyramid_pool(operator, maps, boxes, (3, 5), **options)
+        roi_numba.pyramid_pool_backward(operator, pooled, maps, boxes, **options)
+    corners = boxes[:3, 1:] / 32
+    numbers = cupy.asarray([0, 1, 1])
+    images = rng.integers(0, 255, (2, 19, 23, 3)).astype(np.uint8)
+    crops = roi_numba.crop_and_resize(images, corners, (5, 4), box_indices=numbers)
+    roi_numba.crop_and_resize_backward(crops, images, corners, box_indices=numbers)
     cupy.cuda.Device().synchronize()
     print("every kernel ran")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import CASES, OPS, Call, Workload, draw_gradients
+from .cases import CASES, IMAGE, OPS, Call, Workload, draw_gradients
 from .worker import TOLERANCE, relative_difference
 
 IN_A_ROW = 20
@@ -70,13 +70,24 @@ def ours(cupy: Any, workload: Workload, call: Call, deterministic: bool = True) 
         (cupy.asarray(level.features), cupy.asarray(level.boxes), level.spatial_scale)
         for level in workload.levels
     ]
+    if call.operator == "pyramid_pool":
+        maps, _, scales = zip(*levels, strict=True)
+        boxes = cupy.asarray(workload.boxes)
+        options = {"spatial_scales": scales, **call.options}
+        return lambda: [operator(roi_numba.roi_align, maps, boxes, size, **options)]
+    if call.operator == "crop_and_resize":
+        ((features, rows, _),) = levels
+        numbers, boxes = rows[:, 0].astype(np.int32), rows[:, 1:]
+        if call.options.get("channel_axis") == 1:
+            features = cupy.ascontiguousarray(features.transpose(0, 3, 1, 2))
+        return lambda: [operator(features, boxes, size, box_indices=numbers, **call.options)]
     if not call.gradient:
         return lambda: [
             operator(features, boxes, size, scale, **call.options)
             for features, boxes, scale in levels
         ]
     grads = [cupy.asarray(grad) for grad in draw_gradients(workload)]
-    options: dict[str, Any] = {"needs": ("input",), "deterministic": deterministic, **call.options}
+    options = {"needs": ("input",), "deterministic": deterministic, **call.options}
     winners: list[dict[str, Any]] = [{} for _ in levels]
     if call.operator == "roi_pool":
         winners = [
@@ -94,6 +105,8 @@ def theirs(workload: Workload, call: Call) -> Run | None:
     import torch
     from torchvision import ops
 
+    if call.operator == "pyramid_pool":
+        return their_pyramid(workload, call)
     arguments = {
         "roi_align": (call.options.get("sampling_ratio"), call.options.get("aligned")),
         "roi_pool": (),
@@ -126,11 +139,26 @@ def theirs(workload: Workload, call: Call) -> Run | None:
     ]
 
 
-def floor(workload: Workload, rate: float) -> float:
+def their_pyramid(workload: Workload, call: Call) -> Run:
+    """MultiScaleRoIAlign, which chooses the levels."""
+    import torch
+    from torchvision import ops
+
+    assert workload.boxes is not None
+    maps = {
+        str(i): torch.from_numpy(each.features).cuda() for i, each in enumerate(workload.levels)
+    }
+    boxes = [torch.from_numpy(workload.boxes[:, 1:]).cuda()]
+    pooler = ops.MultiScaleRoIAlign([*maps], workload.output_size, call.options["sampling_ratio"])
+    return lambda: [pooler(maps, boxes, [IMAGE])]
+
+
+def floor(workload: Workload, call: Call, rate: float) -> float:
     """Seconds to read every pixel and write every bin once, or the other way round."""
     pixels = sum(level.features.nbytes for level in workload.levels)
+    axis = -1 if call.operator == "crop_and_resize" else 1
     bins = workload.output_size[0] * workload.output_size[1] * 4
-    pooled = sum(len(level.boxes) * level.features.shape[1] * bins for level in workload.levels)
+    pooled = sum(len(level.boxes) * level.features.shape[axis] * bins for level in workload.levels)
     return (pixels + pooled) / rate
 
 
@@ -168,7 +196,7 @@ def rows(cupy: Any, cases: list[str], ops: list[str], rounds: int) -> Iterator[d
         for name, measured in times.items():
             yield {
                 "case": case, "op": op, "side": name, "times": measured,
-                "floor": floor(workload, rate), "copy rate": rate,
+                "floor": floor(workload, call, rate), "copy rate": rate,
                 "host": host_times(cupy, sides[name]),
             }  # fmt: skip
 
