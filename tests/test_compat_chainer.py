@@ -103,7 +103,8 @@ def test_maxima_where_the_map_spans_all_magnitudes(ratio, dtype):
     images = np.arange(60) % 2
     output = chainer.roi_max_align_2d(x, rois, images, (2, 3), 0.5, ratio)
     expected = largest(x, rois, images, (2, 3), 0.5, ratio)
-    assert np.isneginf(expected).any() and (expected[images == 1] > 0).any()
+    assert np.isneginf(expected).any()
+    assert (expected[images == 1] > 0).any()
     assert output.dtype == (np.float64 if dtype is np.float64 else np.float32)
     near = ~(np.abs(expected) > 1e6) | np.isneginf(expected)
     assert near.mean() > 0.9
@@ -125,7 +126,7 @@ def test_adaptive_maxima_of_boxes_too_large():
 @pytest.mark.parametrize("scale", ["a", -1.0, 0, np.nan])
 def test_bad_scales(name, scale):
     x, rois = np.zeros((1, 1, 4, 4), np.float32), np.ones((1, 4))
-    with pytest.raises((TypeError, ValueError), match="^spatial_scale must be "):
+    with pytest.raises((TypeError, ValueError), match=r"^spatial_scale must be "):
         getattr(chainer, name)(x, rois, np.zeros(1, np.int32), 1, scale)
 
 
@@ -137,7 +138,7 @@ def test_sampling_ratios():
             function(*arguments, [2, None]), function(*arguments, (2, None))
         )
         for ratio in ("a", 1.5, (1, 2, 3)):
-            with pytest.raises((TypeError, ValueError), match="^sampling_ratio must be "):
+            with pytest.raises((TypeError, ValueError), match=r"^sampling_ratio must be "):
                 function(*arguments, ratio)
 
 

@@ -43,8 +43,8 @@ TABLE = (
         "np.nan_to_num(roi_max_pooling_2d(input, yxyx, indices, 7, 1/16), neginf=0)",
         "roi_numba.roi_pool(input, np.rint(xyxy / np.float64(16)) - [0, 0, 1, 1], 7, "
         'bins="float", batch_indices=indices)',
-        "The same, and an empty bin is -inf; here it is 0. One NaN makes its bin NaN in Chainer; here "
-        "it never wins.",
+        "The same, and an empty bin is -inf; here it is 0. One NaN makes its bin NaN in Chainer, "
+        "here it never wins.",
     ),
 )
 
@@ -92,13 +92,14 @@ def roi_max_align_2d(
     boxes = _boxes(rois)
     if min(ratio) > 0:
         return _largest_on_map(x, boxes, roi_indices, bins, scale, ratio)
-    if _arrays.is_traced(boxes):
+    if _arrays.is_traced(rois):
         raise TypeError("rois must not be traced with an adaptive sampling_ratio, got a tracer")
     found = _largest(x, boxes, roi_indices, bins, scale, ratio)
     alike: dict[tuple[int, int], list[int]] = {}
-    for k, corners in enumerate((boxes * scale).tolist()):
-        if not _on_map(corners, x.shape[2:]):
-            alike.setdefault(_grid(k, corners, bins, ratio), []).append(k)
+    for k, row in enumerate(rois.tolist()):
+        box = [corner * scale for corner in row]
+        if not _on_map(box, x.shape[2:]):
+            alike.setdefault(_grid(k, box, bins, ratio), []).append(k)
     if not alike:
         return found
     xp, parts, place = library("x", found), [found], list(range(len(boxes)))
@@ -168,18 +169,18 @@ def _largest_on_map(
     return take(samples, xp.argmax(samples, -1)[..., None], -1)[..., 0]
 
 
-def _on_map(corners: list[float], size: tuple[int, int]) -> bool:
+def _on_map(box: list[float], size: tuple[int, int]) -> bool:
     """Whether all samples of a box, in cells, lie on the map; bad ones are said to."""
-    if not all(map(math.isfinite, corners)):
+    if not all(map(math.isfinite, box)):
         return True
-    x1, y1, x2, y2 = corners
+    y1, x1, y2, x2 = box
     low, high = min(x1, y1), (max(x2, x1 + 1), max(y2, y1 + 1))
     return low >= -1 and high[0] <= size[1] and high[1] <= size[0]
 
 
-def _grid(k: int, corners: list[float], bins: tuple[int, int], ratio: Pair) -> tuple[int, int]:
+def _grid(k: int, box: list[float], bins: tuple[int, int], ratio: Pair) -> tuple[int, int]:
     """Samples per bin and axis of box ``k``, in cells."""
-    x1, y1, x2, y2 = corners
+    y1, x1, y2, x2 = box
     lengths = max(y2 - y1, 1), max(x2 - x1, 1)
     height, width = (
         given if given > 0 else math.ceil(length / n)
