@@ -25,7 +25,7 @@ def library(name: str, array: Any) -> Any:
 
 
 def listed(name: str, boxes: Any, columns: int = 4) -> Any:
-    """The library of an array of shape (K, 4) or (K, 5)."""
+    """The library of an array of shape (K, 4), or of as many columns as are asked for."""
     home = library(name, boxes)
     if len(boxes.shape) != 2 or boxes.shape[1] != columns:
         raise ValueError(f"{name} must have shape (K, {columns}), got {tuple(boxes.shape)}")
@@ -85,7 +85,8 @@ def images(name: str, counts: Any, boxes: Any, x: Any) -> Any:
     xp = library(name, counts)
     if len(counts.shape) != 1:
         raise ValueError(f"{name} must have shape (N,), got {tuple(counts.shape)}")
-    if "int" not in str(getattr(counts.dtype, "name", counts.dtype)):
+    kind = getattr(counts.dtype, "kind", None)  # torch's dtypes and Paddle's have but a name
+    if kind not in ("i", "u") and (kind or "int" not in str(counts.dtype)):
         raise TypeError(f"{name} must be integers, got dtype {counts.dtype}")
     if counts.shape[0] != N:
         raise ValueError(
