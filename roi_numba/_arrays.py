@@ -50,6 +50,11 @@ def on_host(array: Any) -> bool:
     return isinstance(array, np.ndarray) or array.__dlpack_device__()[0] in HOST_DEVICES
 
 
+def is_traced(array: Any) -> bool:
+    """Whether an array of JAX has no values yet."""
+    return any([cls.__name__ == "Tracer" for cls in type(array).__mro__])
+
+
 def _is_bfloat16(array: Any) -> bool:
     return str(getattr(array, "dtype", "")).rpartition(".")[2] == "bfloat16"
 
@@ -73,7 +78,7 @@ def owner(name: str, array: Any) -> Any:
     library = home(array)
     if library.__name__ == "torch":
         _check_tensor(name, array, library)
-    elif any([cls.__name__ == "Tracer" for cls in type(array).__mro__]):
+    elif is_traced(array):
         raise TypeError(f"{name} must not be traced here: use roi_numba.jax under jit and grad")
     return library
 

@@ -92,6 +92,14 @@ def scale(name: str, value: Any, zero: bool = False) -> float:
     return found
 
 
+def nested(name: str, values: Any) -> NDArray[Any]:
+    """Nested lists of numbers as an array."""
+    try:
+        return np.asarray(values) if len(values) else np.empty((0, 4))
+    except ValueError:
+        raise ValueError(f"{name} must be rows of four numbers, got a ragged list") from None
+
+
 def scale_pairs(name: str, values: Any, count: int) -> list[tuple[float, float]]:
     """Scales along y and x of each of several maps."""
     if isinstance(values, np.ndarray):

@@ -297,10 +297,7 @@ def _borrowed_boxes(memory: Memory, input: Any, boxes: Any) -> Any:
     borrowed = []
     for part in boxes if several else [boxes]:
         if several and isinstance(part, (list, tuple)):
-            try:
-                part = np.asarray(part) if len(part) else np.empty((0, 4))
-            except ValueError:
-                raise ValueError("boxes must be rows of four numbers, got a ragged list") from None
+            part = _checks.nested("boxes", part)
         if _arrays.owner("boxes", part) not in (home, np):
             raise TypeError(
                 f"boxes must come from the library of input or NumPy, got {type(part).__name__} "

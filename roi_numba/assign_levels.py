@@ -28,7 +28,7 @@ def assign_levels(
     ----------
     boxes : array, shape (K, 4) or (K, 5), or list of arrays, shape (L, 4)
         Two corners ``(x1, y1, x2, y2)``, in (K, 5) after a batch index, in the unit of
-        `canonical_size`.  A list is one array after the other.
+        `canonical_size`.  A list is one array after the other; all may be nested lists of numbers.
     min_level : int
         The lowest level, of everything smaller.
     max_level : int
@@ -105,9 +105,14 @@ def assign_levels(
     epsilon = _checks.scale("epsilon", epsilon, zero=True)
     inside = _checks.flag("epsilon_inside", epsilon_inside)
     further = 1.0 if _checks.flag("pixel_offset", pixel_offset) else 0.0
+    if isinstance(boxes, (list, tuple)) and any(map(_is_row, boxes)):
+        boxes = _checks.nested("boxes", boxes)
     several = isinstance(boxes, (list, tuple))
     given = list(boxes) if several else [boxes]
     names = [f"boxes[{i}]" if several else "boxes" for i in range(len(given))]
+    for i, each in enumerate(given):
+        if several and isinstance(each, (list, tuple)):
+            given[i] = _checks.nested(names[i], each)
     # No gradient passes a level, so tensors that have one are welcome.
     arrays = [
         each.detach() if getattr(each, "requires_grad", False) else each for each in given
@@ -132,3 +137,8 @@ def assign_levels(
             level = np.where(real, np.minimum(level, max_level), min_level)
             levels = np.maximum(level, min_level).astype(np.int64)
         return memory.handing_back(arrays[0])(levels)
+
+
+def _is_row(value: Any) -> bool:
+    """Whether it is a list of numbers."""
+    return isinstance(value, (list, tuple)) and any(not hasattr(n, "__len__") for n in value)

@@ -184,13 +184,27 @@ def test_torch():
         assert levels.tolist() == LEVELS
 
 
+def test_nested_lists():
+    rows = ROWS.tolist()
+    for form in (rows, tuple(rows), [[0, *row] for row in rows], [rows], [rows[:1], [], rows[1:]]):
+        levels = assign_levels(form, **FPN)
+        assert levels.dtype == np.int64
+        assert levels.tolist() == LEVELS
+    assert assign_levels([[0, 0, 224, 224]], **FPN).shape == (1,)
+    assert assign_levels([[], []], **FPN).shape == (0,)
+
+
 @pytest.mark.parametrize(
     ("boxes", "options", "error", "words"),
     [
         (ROWS[0], {}, ValueError, r"boxes must have shape \(K, 4\) or \(K, 5\), got \(4,\)"),
         (ROWS[:, :3], {}, ValueError, r"boxes must have shape .*, got \(4, 3\)"),
         ([ROWS, ROWS[0]], {}, ValueError, r"boxes\[1\] must have shape \(L, 4\), got \(4,\)"),
-        ([[1, 2, 3, 4]], {}, TypeError, r"boxes\[0\] must be an array, got list"),
+        ([[1, 2, 3]], {}, ValueError, r"boxes must have shape .*, got \(1, 3\)"),
+        ([[1, 2, 3, 4], [5]], {}, ValueError, "boxes must be rows of four numbers, got a ragged"),
+        ([[[1, 2]]], {}, ValueError, r"boxes\[0\] must have shape \(L, 4\), got \(1, 2\)"),
+        ([[None] * 4], {}, TypeError, "boxes must be of a float or integer dtype"),
+        ([3], {}, TypeError, r"boxes\[0\] must be an array, got int"),
         (3, {}, TypeError, "boxes must be an array, got int"),
         (ROWS > 0, {}, TypeError, "boxes must be of a float or integer dtype, got bool"),
         (ROWS, {"max_level": 1}, ValueError, "max_level must be at least 2, got 1"),

@@ -17,6 +17,7 @@ CALLS = [
     ("paddle", "roi_pool", "input xyxy counts", (3, 1 / 16)),
     ("chainer", "roi_average_align_2d", "input yxyx indices", (3, 1 / 16, 2)),
     ("chainer", "roi_max_align_2d", "input yxyx indices", (3, 1 / 16, 2)),
+    ("chainer", "roi_max_align_2d", "input yxyx indices", (3, 1 / 16)),
     ("chainer", "roi_average_pooling_2d", "input yxyx indices", (3, 1 / 16)),
     ("chainer", "roi_max_pooling_2d", "input yxyx indices", (3, 1 / 16)),
     ("openvino", "roi_pooling", "input unit_boxes", ((3, 3), 1 / 16, "bilinear")),
@@ -53,6 +54,58 @@ def test_jax(call):
     pooled = jax.jit(lambda input: function(input, *others, *numbers))(input)
     # Without x64 boxes are float32, where Chainer's are float64.
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-4)
+
+
+def test_adaptive_samples_of_traced_boxes():
+    jax = pytest.importorskip("jax")
+    function = import_module("roi_numba.compat.chainer").roi_max_align_2d
+    input, boxes, indices = (jax.numpy.asarray(ARRAYS[n]) for n in ("input", "yxyx", "indices"))
+    with pytest.raises(TypeError, match="rois must not be traced with an adaptive sampling_ratio"):
+        jax.jit(lambda boxes: function(input, boxes, indices, 3, 1 / 16))(boxes)
+    pooled = jax.jit(lambda boxes: function(input, boxes, indices, 3, 1 / 16, 2))(boxes)
+    expected = function(*(ARRAYS[n] for n in ("input", "yxyx", "indices")), 3, 1 / 16, 2)
+    np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-4)
+
+
+BAD_COUNTS = [
+    ([1, 3], ValueError, "must add up to 2 boxes, got 4"),
+    ([3, -1], ValueError, "must not be negative, got -1"),
+    ([1, 0, 1], ValueError, "must have one number for each of 2 images, got 3"),
+    ([2], ValueError, "must have one number for each of 2 images, got 1"),
+    ([1.0, 1.0], TypeError, "must be integers, got dtype .*float32"),
+    ([[1, 1]], ValueError, r"must have shape \(N,\), got \(1, 2\)"),
+]
+
+
+@pytest.mark.parametrize(("counts", "error", "words"), BAD_COUNTS)
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_bad_counts(library, counts, error, words):
+    xp = pytest.importorskip(library)
+    arrays = xp.ones((2, 1, 4, 4)), xp.ones((2, 4)), xp.asarray(counts)
+    for name in ("roi_align", "roi_pool"):
+        with pytest.raises(error, match=f"^boxes_num {words}"):
+            getattr(import_module("roi_numba.compat.paddle"), name)(*arrays, 2)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_counts_of_another_library(library):
+    xp = pytest.importorskip(library)
+    align = import_module("roi_numba.compat.paddle").roi_align
+    maps, boxes, counts = np.ones((2, 1, 4, 4), np.float32), np.ones((3, 4)), np.array([1, 2])
+    expected = align(maps, boxes, counts, 2)
+    np.testing.assert_array_equal(align(maps, boxes, xp.asarray(counts), 2), expected)
+    tensors = xp.asarray(maps), xp.asarray(boxes)
+    np.testing.assert_array_equal(np.asarray(align(*tensors, counts, 2)), expected)
+    np.testing.assert_array_equal(np.asarray(align(*tensors, [1, 2], 2)), expected)
+
+
+def test_traced_counts():
+    jax = pytest.importorskip("jax")
+    align = import_module("roi_numba.compat.paddle").roi_align
+    maps, boxes = jax.numpy.asarray(ARRAYS["input"]), jax.numpy.asarray(ARRAYS["xyxy"])
+    counts = jax.numpy.asarray(ARRAYS["counts"])
+    found = jax.jit(lambda counts: align(maps, boxes, counts, 3, 1 / 16, 2))(counts)
+    np.testing.assert_array_equal(found, align(maps, boxes, counts, 3, 1 / 16, 2))
 
 
 POOLERS = {

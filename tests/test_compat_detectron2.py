@@ -51,6 +51,21 @@ def test_poolers_pool_each_box_from_its_map(kind):
         np.testing.assert_allclose(found[k], expected[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("scales", "words"),
+    [
+        ([], "scales must be one for each map, got none"),
+        ([0], r"scales\[0\] must be finite and positive, got 0"),
+        (SCALES[::-1], "scales must halve from each map to the next, got"),
+        ([1 / 4, 1 / 16, 1 / 32, 1 / 64], "scales must halve from each map to the next, got"),
+        (SCALES[:3], "x must be 3 maps, one for each of scales, got 4"),
+    ],
+)
+def test_bad_scales(scales, words):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        detectron2.ROIPooler(3, scales, 0, "ROIAlign")(ARRAYS["inputs"], ARRAYS["by_image"])
+
+
 def test_rotated_boxes_are_refused():
     pooler = detectron2.ROIPooler(3, SCALES, 0, "ROIAlignRotated")
     with pytest.raises(ValueError, match='pooler_type must be one of "ROIAlign", "ROIAlignV2"'):

@@ -26,8 +26,16 @@ def assert_same(output, expected):
 def test_roi_align(pool_mode):
     arguments, expected = load(f"compat/mmcv_roi_align_{pool_mode}")
     assert_same(mmcv.roi_align(*arguments, 2, pool_mode), expected)
-    module = mmcv.RoIAlign(*arguments[2:], 2, pool_mode, True, use_torchvision=True)
-    assert_same(module(*arguments[:2]), expected)
+    for use_torchvision in {False, pool_mode == "avg"}:
+        module = mmcv.RoIAlign(*arguments[2:], 2, pool_mode, True, use_torchvision)
+        assert_same(module(*arguments[:2]), expected)
+
+
+def test_torchvision_has_no_maximum():
+    arguments, _ = load("compat/mmcv_roi_align_max")
+    module = mmcv.RoIAlign(*arguments[2:], pool_mode="max", use_torchvision=True)
+    with pytest.raises(ValueError, match='pool_mode must be "avg" with use_torchvision=True, got'):
+        module(*arguments[:2])
 
 
 def test_roi_pool():

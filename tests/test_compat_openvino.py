@@ -77,6 +77,17 @@ def test_roi_pooling_results():
     assert not np.array_equal(rounded, stored["expected"])
 
 
+def test_the_old_name_of_a_size_and_no_mode():
+    stored = load("compat/openvino_roipooling_max_s07")
+    arguments, size = (stored["features"], stored["rois"]), stored["output_size"]
+    found = compat.roi_pooling(*arguments, spatial_scale=stored["spatial_scale"], output_size=size)
+    np.testing.assert_array_equal(found, stored["expected"])
+    boxes, images = stored["rois"][:, 1:], stored["rois"][:, 0].astype(int)
+    options = boxes, images, 2, 2, 2, 0.5, "avg"
+    expected = compat.roi_align(arguments[0], *options)
+    np.testing.assert_array_equal(compat.roi_align(arguments[0], *options, None), expected)
+
+
 def test_roi_pooling_bilinear_results():
     stored = load("compat/openvino_roipooling_bilinear")
     arguments = stored["features"], stored["rois"], stored["output_size"].tolist()
@@ -105,11 +116,12 @@ def test_bad_roi_align(error, message, call):
     [
         (ValueError, "method must be one of", {"method": "avg"}),
         (ValueError, "coords must have shape", {"method": "bilinear", "coords": np.zeros((1, 4))}),
-        (
-            ValueError,
-            "batch index in coords must be whole",
-            {"method": "bilinear", "coords": np.full((1, 5), np.nan)},
-        ),
+        (ValueError, "coords must be finite", {"coords": np.full((1, 5), np.nan)}),
+        (ValueError, "coords must have shape", {"coords": np.zeros((1, 4))}),
+        (ValueError, "coords must have shape", {"coords": np.zeros(5)}),
+        (TypeError, "output_roi must be an int or", {"output_roi": None}),
+        (TypeError, "output_size must be None with output_roi", {"output_size": [2, 2]}),
+        (TypeError, "spatial_scale must be a number", {"spatial_scale": None}),
         (
             ValueError,
             "batch index in coords must be whole",
@@ -119,7 +131,11 @@ def test_bad_roi_align(error, message, call):
         (TypeError, "coords must be an array", {"coords": [[0] * 5]}),
         (ValueError, "spatial_scale must be finite", {"spatial_scale": 0.0}),
         (ValueError, "spatial_scale must be finite", {"spatial_scale": 1e300}),
-        (IndexError, "batch index", {"coords": np.array([[-1.0, 0, 0, 1, 1]])}),
+        (
+            IndexError,
+            r"batch index in coords must be in \[0, 1\), got -1 for box 0",
+            {"coords": np.array([[-1.0, 0, 0, 1, 1]])},
+        ),
     ],
 )
 def test_bad_roi_pooling(error, message, changes):
@@ -160,12 +176,10 @@ def test_signatures(name):
     opset = pytest.importorskip("openvino").opset9
     theirs = inspect.signature(getattr(opset, name)).parameters
     ours = inspect.signature(getattr(compat, name)).parameters
-    # Two of them OpenVINO asks for although they have a default, one it asks not to use.
-    required, deprecated = {"output_roi", "spatial_scale"}, {"output_size"}
-    assert list(ours) == [key for key in theirs if key not in deprecated]
+    assert list(ours) == list(theirs)
     for key, parameter in ours.items():
-        if key not in required:
-            assert parameter.default == theirs[key].default
+        assert parameter.default == theirs[key].default
+        assert parameter.kind == theirs[key].kind
 
 
 def run(function, *arrays):

@@ -57,15 +57,40 @@ def test_as_paddle(name, rng):
 @pytest.mark.parametrize(
     ("boxes_num", "error", "words"),
     [
-        ([1, 2], ValueError, r"boxes_num must add up to 4 boxes, got \[1, 2\]"),
-        (np.array([5, -1]), ValueError, r"boxes_num must add up to 4 boxes, got \[5, -1\]"),
-        (np.array([[2, 2]]), ValueError, r"boxes_num must have shape \(N,\), got \(1, 2\)"),
-        (4, TypeError, "boxes_num must be an array, got int"),
-        (np.array([0, 0, 4]), IndexError, r"batch_indices must be in \[0, 2\), got 2"),
+        ([1, 2], ValueError, "must add up to 4 boxes, got 3"),
+        (np.array([5, -1]), ValueError, "must not be negative, got -1"),
+        (np.array([[2, 2]]), ValueError, r"must have shape \(N,\), got \(1, 2\)"),
+        ([[1], [1, 2]], ValueError, "must be an array, got a ragged list"),
+        (4, TypeError, "must be an array, got int"),
+        ([], ValueError, "must have one number for each of 2 images, got 0"),
+        ([4], ValueError, "must have one number for each of 2 images, got 1"),
+        (np.array([0, 0, 4]), ValueError, "must have one number for each of 2 images, got 3"),
+        ([2.0, 2.0], TypeError, "must be integers, got dtype float64"),
+        ([True, True], TypeError, "must be integers, got dtype bool"),
     ],
 )
 def test_bad_counts(boxes_num, error, words):
     x, boxes = np.zeros((2, 1, 4, 4), np.float32), np.ones((4, 4), np.float32)
     for function in (compat.roi_align, compat.roi_pool):
-        with pytest.raises(error, match=words):
+        with pytest.raises(error, match=f"^boxes_num {words}"):
             function(x, boxes, boxes_num, 2)
+
+
+def test_other_bad_arrays():
+    x, boxes = np.zeros((1, 1, 4, 4), np.float32), np.ones((1, 4), np.float32)
+    for function in (compat.roi_align, compat.roi_pool):
+        with pytest.raises(TypeError, match=r"^boxes must be an array, got list"):
+            function(x, boxes.tolist(), [1], 2)
+        with pytest.raises(ValueError, match=r"^boxes must have shape \(K, 4\), got \(4,\)"):
+            function(x, boxes[0], [1], 2)
+        with pytest.raises(ValueError, match=r"^x must have shape \(N, C, H, W\), got \(1, 4, 4\)"):
+            function(x[0], boxes, [1], 2)
+        with pytest.raises(TypeError, match=r"^x must be an array, got list"):
+            function(x.tolist(), boxes, [1], 2)
+
+
+def test_no_boxes():
+    x = np.zeros((2, 3, 4, 4), np.float32)
+    for counts in ([0, 0], np.zeros(2, np.int32)):
+        assert compat.roi_align(x, np.zeros((0, 4)), counts, 2).shape == (0, 3, 2, 2)
+    assert compat.roi_pool(x[:0], np.zeros((0, 4)), [], 2).shape == (0, 3, 2, 2)

@@ -34,6 +34,8 @@ def test_every_function_is_in_its_table():
     for name in PEERS:
         module = import_module(f"roi_numba.compat.{name}")
         for function in module.__all__:
+            if function == "new_ops":  # which makes classes of the others
+                continue
             assert any(f"{function}(" in row.theirs for row in module.TABLE), function
 
 

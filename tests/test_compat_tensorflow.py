@@ -102,6 +102,42 @@ def test_bad_pyramids(pyramid):
         pooled(pyramid, boxes=[[[0.0, 0.0, 1.0, 1.0]]])
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image_meta": np.zeros((2, 7))}, r"image_meta\[0, 4\] must be finite and positive, got"),
+        ({"image_meta": []}, r"image_meta must have shape \(N, 6 or more\), got \(0,\)"),
+        ({"image_meta": np.ones((2, 5))}, r"image_meta must have shape .*, got \(2, 5\)"),
+        ({"image_meta": [[1, 2], [3]]}, "image_meta must be an array, got a ragged list"),
+        ({"boxes": np.ones((1, 3, 4))}, "boxes must be of as many images as P2, 2, got 1"),
+        ({"boxes": np.ones((3, 3, 4))}, "boxes must be of as many images as P2, 2, got 3"),
+        ({"features4": np.ones((1, 3, 4, 2))}, "boxes must be of as many images as P4, 1, got 2"),
+        ({"features3": np.ones((3, 4, 2))}, r"P3 must have shape \(N, H, W, C\), got \(3, 4, 2\)"),
+    ],
+)
+def test_bad_images_of_pyramids(pyramid, changes, words):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        pooled(pyramid, **changes)
+
+
+def test_pyramids_of_lists(pyramid):
+    with pytest.raises(ValueError, match=r"^inputs must be boxes, image_meta and maps, got 0"):
+        matterport.PyramidROIAlign([7, 7])([])
+    found = pooled(pyramid, image_meta=pyramid["image_meta"].tolist())
+    np.testing.assert_array_equal(found, pooled(pyramid))
+
+
+def test_lists_as_tensorflow_takes_them():
+    image = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    corners = np.array([[0, 3], [12, 15]], np.float32)[None, ..., None]
+    for size in (np.array([2, 2]), [2, 2], (2, 2)):
+        for given in (image, image.tolist()):
+            crops = compat.crop_and_resize(given, [[0, 0, 1, 1]], [0], size)
+            np.testing.assert_array_equal(crops, corners)
+    with pytest.raises(ValueError, match=r"^boxes must be an array, got a ragged list"):
+        compat.crop_and_resize(image, [[0, 0, 1, 1], [0]], [0], [2, 2])
+
+
 @pytest.mark.parametrize("name", ["torch", "jax.numpy"])
 def test_other_libraries(name, pyramid):
     xp = pytest.importorskip(name)

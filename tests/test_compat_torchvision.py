@@ -42,6 +42,27 @@ def test_multiscale_as_recorded():
     np.testing.assert_allclose(output, golden["expected"], rtol=0, atol=2e-5)
 
 
+MAPS = {str(i): np.zeros((1, 1, 64 >> i, 64 >> i), np.float32) for i in range(4)}
+IMAGES = [(256, 256)]
+
+
+@pytest.mark.parametrize(
+    ("names", "maps", "shapes", "error", "words"),
+    [
+        (["p"], MAPS, IMAGES, ValueError, r"featmap_names must name maps of x, got \['p'\] for"),
+        ([*MAPS], MAPS, [], ValueError, "image_shapes must be one .* for each image, got none"),
+        ([*MAPS], MAPS, [("a", 1)], TypeError, r"image_shapes\[0\] must be an int or"),
+        ([*MAPS], MAPS, [(0, 1)], ValueError, r"image_shapes\[0\] must be an int or"),
+        ([*MAPS], dict(reversed(MAPS.items())), IMAGES, ValueError, "heights .* must halve from"),
+        (["0", "2"], MAPS, IMAGES, ValueError, "heights .* must halve from each map to the next"),
+        (["0"], {"0": np.zeros((1, 8, 8))}, IMAGES, ValueError, "each map of x must have shape"),
+    ],
+)
+def test_bad_pyramids(names, maps, shapes, error, words):
+    with pytest.raises(error, match=f"^{words}"):
+        compat.MultiScaleRoIAlign(names, 2, 2)(maps, [np.ones((1, 4))], shapes)
+
+
 @pytest.mark.parametrize("name", compat.__all__)
 def test_signatures(name):
     peer = pytest.importorskip("torchvision")

@@ -7,6 +7,7 @@ to nearest cell, halves to even (on a GPU away from zero), and does not include 
 import math
 from typing import Any
 
+from .. import _arrays, _checks
 from . import Row
 from ._arrays import converted, corners, library, operators
 
@@ -42,9 +43,13 @@ TABLE = (
         "np.nan_to_num(roi_max_pooling_2d(input, yxyx, indices, 7, 1/16), neginf=0)",
         "roi_numba.roi_pool(input, np.rint(xyxy / np.float64(16)) - [0, 0, 1, 1], 7, "
         'bins="float", batch_indices=indices)',
-        "The same, and an empty bin is -inf; here it is 0.",
+        "The same, and an empty bin is -inf; here it is 0. One NaN makes its bin NaN in Chainer, "
+        "here it never wins.",
     ),
 )
+
+MOST_SAMPLES = 2**20
+"""Of a box that reaches off the map and is sampled adaptively: of 1024 cells each way."""
 
 Pair = int | tuple[int, int]
 Ratio = int | None | tuple[int | None, int | None]
@@ -77,24 +82,37 @@ def roi_max_align_2d(
     spatial_scale: float,
     sampling_ratio: Ratio = None,
 ) -> Any:
-    """`chainer.functions.roi_max_align_2d`, on a copy of `x` in float64."""
-    xp = library("x", x)
-    # Of a map above zero no maximum is a sample outside, which is 0; float64 keeps all its digits.
-    values = converted(x, float)
-    finite = xp.where(xp.isfinite(values), values, xp.zeros_like(values))
-    floor = finite.min() - 1 if math.prod(x.shape) else 0
-    pooled, winner = operators(x).roi_align(
-        values - floor,
-        _boxes(rois),
-        outsize,
-        spatial_scale,
-        _adaptive(sampling_ratio),
-        reduce="max",
-        return_argmax=True,
-        batch_indices=roi_indices,
-    )
-    nothing = xp.full_like(pooled, -math.inf)
-    return converted(xp.where(winner < 0, nothing, pooled + floor), x.dtype)
+    """`chainer.functions.roi_max_align_2d`.
+
+    Where samples may lie off the map, each is pooled by itself first: that takes as much room as
+    there are samples.  Adaptive ones must be known for that: not from traced `rois`.
+    """
+    bins, ratio = _checks.int_pair("outsize", outsize, minimum=1), _adaptive(sampling_ratio)
+    scale = _checks.scale("spatial_scale", spatial_scale)
+    boxes = _boxes(rois)
+    if min(ratio) > 0:
+        return _largest_on_map(x, boxes, roi_indices, bins, scale, ratio)
+    if _arrays.is_traced(rois):
+        raise TypeError("rois must not be traced with an adaptive sampling_ratio, got a tracer")
+    found = _largest(x, boxes, roi_indices, bins, scale, ratio)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for k, row in enumerate(rois.tolist()):
+        box = [corner * scale for corner in row]
+        if not _on_map(box, x.shape[2:]):
+            alike.setdefault(_grid(k, box, bins, ratio), []).append(k)
+    if not alike:
+        return found
+    xp, parts, place = library("x", found), [found], list(range(len(boxes)))
+    beyond = len(boxes)
+    for grid, rows in alike.items():
+        some, images = (
+            array[library(name, array).asarray(rows)]
+            for name, array in (("rois", boxes), ("roi_indices", roi_indices))
+        )
+        parts.append(_largest_on_map(x, some, images, bins, scale, grid))
+        for k in rows:
+            place[k], beyond = beyond, beyond + 1
+    return xp.concatenate(parts)[xp.asarray(place)]
 
 
 def roi_average_pooling_2d(
@@ -120,11 +138,61 @@ def roi_max_pooling_2d(
     return xp.where(empty, xp.full_like(pooled, -math.inf), pooled)
 
 
-def _adaptive(sampling_ratio: Ratio) -> Pair:
+def _adaptive(sampling_ratio: Ratio) -> tuple[int, int]:
     """None as -1, also in a pair."""
-    if isinstance(sampling_ratio, tuple):
-        return tuple(-1 if ratio is None else ratio for ratio in sampling_ratio)  # type: ignore
-    return -1 if sampling_ratio is None else sampling_ratio
+    pair = isinstance(sampling_ratio, (tuple, list))
+    ratios = sampling_ratio if pair else (sampling_ratio, sampling_ratio)
+    known = tuple(-1 if ratio is None else ratio for ratio in ratios)  # type: ignore[union-attr]
+    return _checks.int_pair("sampling_ratio", known)
+
+
+def _largest(x: Any, boxes: Any, images: Any, bins: Pair, scale: float, ratio: Pair) -> Any:
+    """The largest sample of each bin, -inf if it is off the map or all are NaN."""
+    pooled, winner = operators(x).roi_align(
+        x, boxes, bins, scale, ratio, reduce="max", return_argmax=True, batch_indices=images
+    )
+    xp = library("x", pooled)
+    return xp.where(winner < 0, xp.full_like(pooled, -math.inf), pooled)
+
+
+def _largest_on_map(
+    x: Any, boxes: Any, images: Any, bins: tuple[int, int], scale: float, grid: tuple[int, int]
+) -> Any:
+    """The largest sample of each bin that is on the map, -inf if none is."""
+    fine = bins[0] * grid[0], bins[1] * grid[1]
+    samples = _largest(x, boxes, images, fine, scale, 1)
+    xp = library("x", samples)
+    samples = samples.reshape(*samples.shape[:2], bins[0], grid[0], bins[1], grid[1])
+    samples = xp.moveaxis(samples, 3, 4).reshape(*samples.shape[:3], bins[1], grid[0] * grid[1])
+    # A gradient goes to one of equal samples.
+    take = xp.take_along_dim if hasattr(xp, "take_along_dim") else xp.take_along_axis
+    return take(samples, xp.argmax(samples, -1)[..., None], -1)[..., 0]
+
+
+def _on_map(box: list[float], size: tuple[int, int]) -> bool:
+    """Whether all samples of a box, in cells, lie on the map; bad ones are said to."""
+    if not all(map(math.isfinite, box)):
+        return True
+    y1, x1, y2, x2 = box
+    low, high = min(x1, y1), (max(x2, x1 + 1), max(y2, y1 + 1))
+    return low >= -1 and high[0] <= size[1] and high[1] <= size[0]
+
+
+def _grid(k: int, box: list[float], bins: tuple[int, int], ratio: Pair) -> tuple[int, int]:
+    """Samples per bin and axis of box ``k``, in cells."""
+    y1, x1, y2, x2 = box
+    lengths = max(y2 - y1, 1), max(x2 - x1, 1)
+    height, width = (
+        given if given > 0 else math.ceil(length / n)
+        for given, length, n in zip(ratio, lengths, bins, strict=True)  # type: ignore[arg-type]
+    )
+    samples = height * width * bins[0] * bins[1]
+    if samples > MOST_SAMPLES:
+        raise ValueError(
+            f"rois that reach off the map must have at most {MOST_SAMPLES} samples each, "
+            f"got {samples} for box {k}"
+        )
+    return height, width
 
 
 def _boxes(rois: Any) -> Any:
@@ -135,5 +203,5 @@ def _boxes(rois: Any) -> Any:
 def _cells(rois: Any, spatial_scale: float) -> Any:
     """The first and the last cell of each box, (x1, y1, x2, y2), in float64."""
     xp, boxes = library("rois", rois), _boxes(rois)
-    cells = xp.round(boxes * spatial_scale)
+    cells = xp.round(boxes * _checks.scale("spatial_scale", spatial_scale))
     return xp.stack([cells[:, 0], cells[:, 1], cells[:, 2] - 1, cells[:, 3] - 1], 1)

@@ -1,6 +1,5 @@
 """`detectron2.layers.ROIAlign` and `detectron2.modeling.poolers.ROIPooler`."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import roi_numba
 
 from .. import _checks
 from . import Row
-from ._arrays import operators
+from ._arrays import operators, pyramid_levels
 
 __all__ = ["ROIAlign", "ROIPooler"]
 
@@ -27,7 +26,8 @@ TABLE = (
         "spatial_scales=[1/4, 1/8, 1/16, 1/32], levels=roi_numba.assign_levels(by_image, "
         "min_level=2, max_level=5, epsilon=1e-8, epsilon_inside=True) - 2, aligned=True)",
         "`ROIAlign` is not aligned, `ROIAlignV2` is, `ROIPool` is torchvision's; there are no "
-        "rotated boxes.",
+        "rotated boxes. A box reversed on both axes has a positive area in detectron2; here it is "
+        "on the lowest level.",
     ),
 )
 
@@ -74,11 +74,13 @@ class ROIPooler:
         if op == "roi_align":
             options = options | {"sampling_ratio": self.sampling_ratio}
         boxes = [getattr(each, "tensor", each) for each in box_lists]
-        lowest, highest = (-round(math.log2(self.scales[end])) for end in (0, -1))
+        own = pyramid_levels("scales", self.scales)
+        if len(x) != len(own):
+            raise ValueError(f"x must be {len(own)} maps, one for each of scales, got {len(x)}")
         levels = roi_numba.assign_levels(
             boxes,
-            min_level=lowest,
-            max_level=highest,
+            min_level=own[0],
+            max_level=own[-1],
             canonical_size=self.canonical_box_size,
             canonical_level=self.canonical_level,
             epsilon=1e-8,
@@ -91,6 +93,6 @@ class ROIPooler:
             boxes,
             self.output_size,
             spatial_scales=self.scales,
-            levels=levels - lowest,
+            levels=levels - own[0],
             **options,
         )

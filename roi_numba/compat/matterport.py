@@ -12,8 +12,9 @@ from typing import Any
 
 import roi_numba
 
+from .. import _checks
 from . import Row
-from ._arrays import library, operators
+from ._arrays import as_array, count_of, library, operators
 
 __all__ = ["PyramidROIAlign"]
 
@@ -44,6 +45,10 @@ class PyramidROIAlign:
 
         Columns 4 and 5 of ``image_meta`` are height and width of the images, in its first row.
         """
+        if len(inputs) < 2:
+            raise ValueError(
+                f"inputs must be boxes, image_meta and maps, got {len(inputs)} of them"
+            )
         boxes, image_meta, *feature_maps = inputs
         home = library("boxes", boxes)
         if len(boxes.shape) != 3 or boxes.shape[2] != 4:
@@ -51,7 +56,20 @@ class PyramidROIAlign:
         if len(feature_maps) != 4:
             raise ValueError(f"inputs must have four feature maps, got {len(feature_maps)}")
         rows = boxes.reshape(-1, 4)
-        height, width = (float(image_meta[0, column]) for column in (4, 5))
+        for level, features in enumerate(feature_maps, 2):
+            if count_of(f"P{level}", features, "(N, H, W, C)") != boxes.shape[0]:
+                raise ValueError(
+                    f"boxes must be of as many images as P{level}, {features.shape[0]}, "
+                    f"got {boxes.shape[0]}"
+                )
+        image_meta = as_array("image_meta", image_meta)
+        library("image_meta", image_meta)
+        if len(image_meta.shape) != 2 or not image_meta.shape[0] or image_meta.shape[1] < 6:
+            shape = tuple(image_meta.shape)
+            raise ValueError(f"image_meta must have shape (N, 6 or more), got {shape}")
+        height, width = (
+            _checks.scale(f"image_meta[0, {column}]", image_meta[0, column]) for column in (4, 5)
+        )
         levels = roi_numba.assign_levels(
             rows,
             canonical_size=224 / sqrt(height * width),

@@ -37,7 +37,8 @@ TABLE = (
     Row(
         "RoIAlign(7, 1/16, aligned=False)(input, boxes)",
         "roi_numba.roi_align(input, boxes, 7, 1/16)",
-        "`sampling_ratio` is 0, adaptive, by default.",
+        "`sampling_ratio` is 0, adaptive, by default. With `use_torchvision=True` mmcv takes the "
+        'mean whatever `pool_mode`; here "max" is refused then.',
     ),
     Row(
         "RoIPool(7, 1/16)(input, boxes)",
@@ -84,7 +85,7 @@ def prroi_pool(features: Any, rois: Any, output_size: Pair, spatial_scale: float
 
 @dataclass
 class RoIAlign:
-    """`mmcv.ops.RoIAlign`, without being a module of torch; `use_torchvision` changes nothing."""
+    """`mmcv.ops.RoIAlign`, without being a module of torch; `use_torchvision` knows no maximum."""
 
     output_size: Pair
     spatial_scale: float = 1.0
@@ -95,6 +96,10 @@ class RoIAlign:
 
     def __call__(self, input: Any, rois: Any) -> Any:
         """Pool `rois` from `input`."""
+        if self.use_torchvision and self.pool_mode != "avg":
+            raise ValueError(
+                f'pool_mode must be "avg" with use_torchvision=True, got {self.pool_mode!r}'
+            )
         return roi_align(
             input,
             rois,

@@ -1,9 +1,10 @@
 """`onnx`: the operators RoiAlign and MaxRoiPool, and classes of them for `onnx.reference`.
 
 Attributes are keyword arguments. `RoiAlign` is that of opsets 16 and 22, `RoiAlign_10` that of
-opset 10, which knows no half pixel. `ReferenceEvaluator(model, new_ops=onnx.new_ops())` runs a
-model with our kernels, in the opset it asks for: the evaluator's own RoiAlign takes the default of
-opset 16 for that of opset 10, and it has no MaxRoiPool.
+opset 10, which knows no half pixel. After `from roi_numba.compat import onnx as roi_onnx`,
+`ReferenceEvaluator(model, new_ops=roi_onnx.new_ops())` runs a model with our kernels, in the opset
+it asks for: the evaluator's own RoiAlign takes the default of opset 16 for that of opset 10, and it
+has no MaxRoiPool.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from .. import _checks
 from . import Row
 from ._arrays import operators
 
-__all__ = ["MaxRoiPool", "RoiAlign", "RoiAlign_10"]
+__all__ = ["MaxRoiPool", "RoiAlign", "RoiAlign_10", "new_ops"]
 
 PEER = "onnx"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _checks
 from . import Row
-from ._arrays import converted, corners, library, operators
+from ._arrays import converted, corners, count_of, library, listed, operators, seen, size
 
 __all__ = ["roi_align", "roi_pooling"]
 
@@ -64,10 +64,12 @@ def roi_align(
     sampling_ratio: int,
     spatial_scale: float,
     mode: str,
-    aligned_mode: str = "asymmetric",
+    aligned_mode: str | None = "asymmetric",
     name: str | None = None,
 ) -> Any:
     """`openvino.opset9.roi_align`."""
+    if aligned_mode is None:
+        aligned_mode = "asymmetric"
     aligned_mode = _checks.choice("aligned_mode", aligned_mode, ALIGNED_MODES)
     largest = _checks.choice("mode", mode, ("avg", "max")) == "max"
     if aligned_mode == "half_pixel" and library("rois", rois):
@@ -91,28 +93,48 @@ def roi_align(
 def roi_pooling(
     input: Any,
     coords: Any,
-    output_roi: Any,
-    spatial_scale: float,
+    output_roi: Any = None,
+    spatial_scale: Any = None,
     method: str = "max",
     name: str | None = None,
+    *,
+    output_size: Any = None,
 ) -> Any:
-    """`openvino.opset9.roi_pooling`."""
-    home = library("coords", coords)
-    if _checks.choice("method", method, ("max", "bilinear")) == "max":
+    """`openvino.opset9.roi_pooling`; `output_size` is an old name of `output_roi`."""
+    if output_roi is not None and output_size is not None:
+        raise TypeError("output_size must be None with output_roi, got both")
+    bins = size(output_size if output_roi is None else output_roi)
+    if bins is None:
+        raise TypeError("output_roi must be an int or (height, width), got None")
+    scale = _checks.scale("spatial_scale", spatial_scale)
+    listed("coords", coords, 5)
+    largest = _checks.choice("method", method, ("max", "bilinear")) == "max"
+    count = count_of("input", input)
+    if seen(coords):
+        _check_rows(np.asarray(coords.tolist()).reshape(-1, 5), count)
+    if largest:
         with np.errstate(over="ignore"):
-            scale = np.float32(_checks.scale("spatial_scale", spatial_scale))
-        exact = converted(coords, float)
-        return operators(input).roi_pool(input, exact, output_roi, float(scale))
-    if len(coords.shape) != 2 or coords.shape[1] != 5:
-        raise ValueError(f"coords must have shape (K, 5), got {tuple(coords.shape)}")
+            scale = float(np.float32(scale))
+        return operators(input).roi_pool(input, converted(coords, float), bins, scale)
     with np.errstate(invalid="ignore"):
         images = converted(coords[:, 0], int)
-    if home is np and not np.array_equal(images, coords[:, 0]):
-        raise ValueError(f"batch index in coords must be whole numbers, got {coords[:, 0]}")
     return operators(input).crop_and_resize(
         input,
         corners("coords", coords[:, 1:], (1, 0, 3, 2)),
-        output_roi,
+        bins,
         box_indices=images,
         channel_axis=1,
     )
+
+
+def _check_rows(rows: Any, images: int) -> None:
+    """Raise what the operators would of their own arguments."""
+    for k, row in enumerate(rows):
+        if not np.isfinite(row).all():
+            raise ValueError(f"coords must be finite, got {row.tolist()} for box {k}")
+        if row[0] % 1:
+            raise ValueError(f"batch index in coords must be whole, got {row[0]} for box {k}")
+        if not 0 <= row[0] < images:
+            raise IndexError(
+                f"batch index in coords must be in [0, {images}), got {int(row[0])} for box {k}"
+            )

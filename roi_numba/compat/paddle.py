@@ -54,7 +54,7 @@ def roi_align(
         spatial_scale,
         sampling_ratio,
         aligned,
-        batch_indices=images("boxes_num", boxes_num, boxes),
+        batch_indices=images("boxes_num", boxes_num, boxes, x),
     )
 
 
@@ -73,7 +73,7 @@ def roi_pool(
         output_size,
         spatial_scale,
         bins="float",
-        batch_indices=images("boxes_num", boxes_num, boxes),
+        batch_indices=images("boxes_num", boxes_num, boxes, x),
     )
 
 

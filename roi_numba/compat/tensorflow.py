@@ -7,7 +7,7 @@ back to through DLPack: pass their `.numpy()`.
 from typing import Any
 
 from . import Row
-from ._arrays import operators
+from ._arrays import as_array, operators, size
 
 __all__ = ["crop_and_resize"]
 
@@ -37,12 +37,13 @@ def crop_and_resize(
     extrapolation_value: float = 0.0,
     name: str | None = None,
 ) -> Any:
-    """`tensorflow.image.crop_and_resize`."""
+    """`tensorflow.image.crop_and_resize`; lists are taken for all arrays, too."""
+    image = as_array("image", image)
     return operators(image).crop_and_resize(
         image,
-        boxes,
-        crop_size,
-        box_indices=box_indices,
+        as_array("boxes", boxes),
+        size(crop_size),
+        box_indices=as_array("box_indices", box_indices),
         method=method,
         extrapolation_value=extrapolation_value,
         edges="tensorflow",

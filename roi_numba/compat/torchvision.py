@@ -1,14 +1,14 @@
 """`torchvision.ops`: roi_align, roi_pool, their modules and MultiScaleRoIAlign."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import roi_numba
 
+from .. import _checks
 from . import Row
-from ._arrays import operators
+from ._arrays import count_of, operators, pyramid_levels
 
 __all__ = ["MultiScaleRoIAlign", "RoIAlign", "RoIPool", "roi_align", "roi_pool"]
 
@@ -40,7 +40,8 @@ TABLE = (
         "spatial_scales=[1/4, 1/8, 1/16, 1/32], levels=roi_numba.assign_levels("
         "by_image, min_level=2, max_level=5, epsilon=1e-6) - 2, sampling_ratio=2)",
         "Scales are found from the heights of the maps and of the highest image, and rounded to "
-        "powers of two, in every call (torchvision keeps those of the first).",
+        "powers of two, in every call (torchvision keeps those of the first). A box reversed on "
+        "both axes has a positive area in torchvision; here it is on the lowest level.",
     ),
 )
 
@@ -110,8 +111,18 @@ class MultiScaleRoIAlign:
         """Pool `boxes`, one array for each image, from the maps of `x`."""
         names = self.featmap_names
         maps = [x[name] for name in x if name in ([names] if isinstance(names, str) else names)]
-        height = max(shape[0] for shape in image_shapes)
-        levels = [-round(math.log2(each.shape[-2] / height)) for each in maps]
+        if not maps:
+            raise ValueError(f"featmap_names must name maps of x, got {names!r} for {list(x)}")
+        if not image_shapes:
+            raise ValueError("image_shapes must be one (height, width) for each image, got none")
+        heights = [
+            _checks.int_pair(f"image_shapes[{i}]", shape, minimum=1)[0]
+            for i, shape in enumerate(image_shapes)
+        ]
+        for each in maps:
+            count_of("each map of x", each)
+        scales = [each.shape[-2] / max(heights) for each in maps]
+        levels = pyramid_levels("heights of the maps in x, relative to image_shapes,", scales)
         assigned = roi_numba.assign_levels(
             boxes,
             min_level=levels[0],
