@@ -72,7 +72,12 @@ def every_kernel():
                     yield tables.bands_of(rule, *boxes, weights, what)
             if THOROUGH or boxes == BOXES[0]:
                 yield tables.bands_of(rule, *boxes, weights, "weights", True)
-        if reductions != ["mean"]:
+        if reductions != ["mean"] and boxes == BOXES[2] and not THOROUGH:
+            # What the number of an image is stored as matters where it is read.
+            kind = rule, *boxes, "float32", "float32", "int32"
+            yield maximum.maximum_of(*kind, True)
+            yield winners.values_of(*kind, False, False)
+        elif reductions != ["mean"]:
             for stored in FLOATS if THOROUGH or boxes == BOXES[0] else ("float32",):
                 yield from of_maxima(rule, *boxes, stored)
     for rule, reductions in rules():
