@@ -41,11 +41,11 @@ def there(array):
 
 
 def calls(name):
-    """Forward and backward of every reduction and dtype, and of every form of boxes."""
+    """Forward and backward of every reduction, of the first with every dtype; forms of boxes."""
     (operator,) = (operator for operator in OPERATORS if operator.name == name)
     rows = np.array(ROWS, np.float32)
-    for reduction, options in operator.reductions.items():
-        for dtype in DTYPES:
+    for number, (reduction, options) in enumerate(operator.reductions.items()):
+        for dtype in DTYPES[: None if number == 0 else 1]:
             input = values(1, SHAPE, dtype)
             expected = operator.reference(input, rows, SIZE, SCALE, **options)
             allowed = tolerance(Call(input, rows, SIZE, SCALE), expected)
