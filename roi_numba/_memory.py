@@ -71,9 +71,12 @@ class Memory:
         """ValueError if the arrays share memory."""
         _checks.apart(name, array, other_name, other)
 
-    empty: Any = staticmethod(np.empty)
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """Return a new array, to be filled."""
+        return self.engine.empty(shape, dtype)
+
     zeros: Any = staticmethod(np.zeros)
-    """New arrays of a shape and dtype."""
+    """New arrays of zeros, of a shape and dtype."""
 
     handing_back = staticmethod(_arrays.handing_back)
     """How a result from here becomes an array of the library that an input came from."""

@@ -15,9 +15,11 @@ from .plan import (
     X1,
     Y0,
     Y1,
+    item_at,
     next_chunk,
     scratch_pixels,
 )
+from .streams import fence
 
 ROWS_PIXELS = 512
 """Reduced rows kept between the two passes, at least one: 32 KiB."""
@@ -66,9 +68,9 @@ def contract(
     pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
     rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
-    cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
+    cells = np.empty(2 * bins[0] * bins[1] * lanes, like.dtype)
     for item in range(first_item, last_item):
-        group, channel = item % len(groups), item // len(groups) * lanes
+        group, channel = item_at(item, groups, source_layout, lanes)
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         image = groups[group, IMAGE]
         pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
@@ -76,6 +78,7 @@ def contract(
             k = order[i]
             pool_box(scratch, x0, bins, table, k, rows, cells, lanes)
             unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
+    fence()
 
 
 @inline
@@ -113,12 +116,13 @@ def contract_large(
     """`contract` for boxes whose region is too large for scratch, one in each group."""
     lanes = LANE_BYTES // like.itemsize
     scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
-    cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
+    cells = np.empty(2 * bins[0] * bins[1] * lanes, like.dtype)
     for item in range(first_item, last_item):
-        group, channel = item % len(groups), item // len(groups) * lanes
+        group, channel = item_at(item, groups, source_layout, lanes)
         k = order[groups[group, FIRST]]
         pool_large(
             source, source_layout, groups[group, IMAGE], channel, sizes, bins, table, k, scratch,
             cells, lanes,
         )  # fmt: skip
         unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
+    fence()

@@ -13,9 +13,12 @@ from .blocks import Layout
 from .contract import contract, contract_large
 from .lanes import LANE_BYTES
 from .maximum import maximum, maximum_large
+from .pages import empty
 from .plan import COST
 from .tables import tabulate
 from .threads import run
+
+__all__ = ["empty", "flat", "pool", "pool_levels"]
 
 PORTION_COST = 1_000_000
 """Work handed to a thread at a time: about 3 ms, so that Ctrl-C is heard and no thread waits."""
@@ -130,7 +133,8 @@ def _rounds(
             if len(some):
                 work = partial(kernel, *shared, order, some, *last)
                 small = cost * blocks <= PORTION_COST and some is groups
-                ends = [0, len(some) * blocks] if small else cuts(np.tile(some[:, COST], blocks))
+                each = np.repeat if source_layout.channel_stride == 1 else np.tile  # as item_at
+                ends = [0, len(some) * blocks] if small else cuts(each(some[:, COST], blocks))
                 jobs += [(work, portion) for portion in pairwise(ends)]
         yield jobs
         start = stop

@@ -5,7 +5,8 @@ import numpy as np
 from .blocks import pack, unpack
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, add_scaled, beats, choose, item, largest, load, scaled, splat, store
-from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, Y0, Y1, next_chunk, scratch_pixels
+from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, Y0, Y1, item_at, next_chunk, scratch_pixels
+from .streams import fence
 
 
 @inline
@@ -92,12 +93,12 @@ def maximum(
     lanes = LANE_BYTES // like.itemsize
     pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
-    cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
-    rows = np.empty(len(cells), places.dtype)
-    columns = np.empty(len(cells), places.dtype)
+    cells = np.empty(2 * bins[0] * bins[1] * lanes, like.dtype)
+    rows = np.empty(len(cells) // 2, places.dtype)
+    columns = np.empty(len(cells) // 2, places.dtype)
     begin, index = table.begin, table.index
     for number in range(first_item, last_item):
-        group, channel = number % len(groups), number // len(groups) * lanes
+        group, channel = item_at(number, groups, source_layout, lanes)
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         pitch = (x1 - x0) * lanes
         image = groups[group, IMAGE]
@@ -126,6 +127,7 @@ def maximum(
                 _name_winners(
                     labels, labels_layout, numbers[k], channel, lanes, bins, table, k, rows, columns
                 )
+    fence()
 
 
 @kernel
@@ -136,12 +138,12 @@ def maximum_large(
     """`maximum` for single boxes whose region is too large for scratch: bin by bin, in chunks."""
     lanes = LANE_BYTES // like.itemsize
     scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
-    cells = np.empty(bins[0] * bins[1] * lanes, like.dtype)
-    rows = np.empty(len(cells), places.dtype)
-    columns = np.empty(len(cells), places.dtype)
+    cells = np.empty(2 * bins[0] * bins[1] * lanes, like.dtype)
+    rows = np.empty(len(cells) // 2, places.dtype)
+    columns = np.empty(len(cells) // 2, places.dtype)
     begin, index, weight = table.begin, table.index, table.weight
     for number in range(first_item, last_item):
-        group, channel = number % len(groups), number // len(groups) * lanes
+        group, channel = item_at(number, groups, layout, lanes)
         k, image = order[groups[group, FIRST]], groups[group, IMAGE]
         for bin_number in range(bins[0] * bins[1]):
             cell = bin_number * lanes
@@ -171,3 +173,4 @@ def maximum_large(
             _name_winners(
                 labels, labels_layout, numbers[k], channel, lanes, bins, table, k, rows, columns
             )
+    fence()

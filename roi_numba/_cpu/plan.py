@@ -124,6 +124,20 @@ def place(begin, index, bins, order, groups, count, lanes, by_column):
                 index[e] = (index[e] - x0) * lanes
 
 
+@inline
+def item_at(number, groups, layout, lanes):
+    """Group and first channel of a work item.
+
+    All groups of a block of channels come before the next block: its planes stay in cache, where
+    neighbouring boxes find what they share.  Where channels lie next to each other it is the blocks
+    of a group that do, and they come first (channels-last fpn-box, one thread: 55 -> 42 ms of CPU).
+    """
+    if layout.channel_stride == 1:
+        blocks = (layout.channels + lanes - 1) // lanes
+        return number // blocks, number % blocks * lanes
+    return number % len(groups), number // len(groups) * lanes
+
+
 CHUNK = 64
 """Rows and columns of the chunks in which a region too large for scratch is read."""
 

@@ -1,0 +1,87 @@
+"""Large results are written past the caches, whole lines at a time: same bits, same places."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import roi_numba
+from arrays import GUARD, assert_same_bits, unaligned
+from roi_numba._cpu.streams import LARGE
+
+BOXES = np.random.default_rng(0).uniform(0, 12, (LARGE // (72 * 5 * 7) + 1, 4))
+BOXES[:, 2:] += BOXES[:, :2]
+SIZE = 5, 7
+DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16
+
+
+OPERATORS = {roi_numba.roi_align: {"sampling_ratio": 2}, roi_numba.roi_pool: {}}
+
+
+def pooled(operator, features, boxes, channel_axis, out=None):
+    return operator(
+        features, boxes, SIZE, channel_axis=channel_axis, out=out,
+        batch_indices=np.zeros(len(boxes), int), **OPERATORS[operator],
+    )  # fmt: skip
+
+
+def case(dtype, channel_axis, channels=72):
+    features = np.random.default_rng(1).standard_normal((1, channels, 12, 14)).astype(dtype)
+    return features if channel_axis == 1 else np.ascontiguousarray(np.moveaxis(features, 1, 3))
+
+
+@pytest.fixture(params=OPERATORS, ids=lambda operator: operator.__name__)
+def operator(request):
+    return request.param
+
+
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+def test_large_is_like_small(operator, dtype, channel_axis):
+    features = case(dtype, channel_axis)
+    whole = pooled(operator, features, BOXES, channel_axis)
+    assert whole.size >= LARGE
+    parts = [pooled(operator, features, some, channel_axis) for some in np.array_split(BOXES, 4)]
+    assert_same_bits(whole, np.concatenate(parts))
+
+
+def shifted(shape, dtype, elements):
+    """An array that begins some elements after a cache line, within one filled with guards."""
+    whole = np.full(np.prod(shape) + 256, GUARD, dtype)
+    first = -whole.ctypes.data % 64 // whole.itemsize + elements
+    return whole[first:][: np.prod(shape)].reshape(shape), whole
+
+
+@pytest.mark.parametrize("elements", [0, 1, 4, 15])
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_out_that_begins_anywhere(operator, dtype, channel_axis, elements):
+    features = case(dtype, channel_axis)
+    expected = pooled(operator, features, BOXES, channel_axis)
+    out, whole = shifted(expected.shape, dtype, elements)
+    before = whole.copy()
+    assert pooled(operator, features, BOXES, channel_axis, out) is out
+    assert_same_bits(out, expected)
+    out[...] = GUARD
+    assert_same_bits(whole, before)
+
+
+@pytest.mark.parametrize("channel_axis", [1, -1])
+def test_out_at_an_odd_address(operator, channel_axis):
+    features = case(np.float32, channel_axis)
+    expected = pooled(operator, features, BOXES, channel_axis)
+    out = unaligned(np.full(expected.shape, GUARD, np.float32))
+    pooled(operator, features, BOXES, channel_axis, out)
+    assert_same_bits(out, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_large_result_begins_with_a_line(threads):
+    before = roi_numba.get_num_threads()
+    roi_numba.set_num_threads(threads)
+    try:
+        whole = pooled(roi_numba.roi_align, case(np.float32, 1), BOXES, 1)
+    finally:
+        roi_numba.set_num_threads(before)
+    assert whole.ctypes.data % 64 == 0
+    assert whole.flags.c_contiguous
+    assert whole.flags.writeable
