@@ -20,8 +20,9 @@ from .threads import run
 
 __all__ = ["empty", "flat", "pool", "pool_levels"]
 
-PORTION_COST = 1_000_000
-"""Work handed to a thread at a time: about 3 ms, so that Ctrl-C is heard and no thread waits."""
+PORTION_COST = 200_000
+"""Work handed to a thread at a time: about 0.4 ms, so that no thread waits long at the end and
+Ctrl-C is heard.  Each costs about 4 µs more (c4-head)."""
 
 SINGLE = np.empty(0, np.float32), np.empty(0, np.int32)
 DOUBLE = np.empty(0, np.float64), np.empty(0, np.int64)

@@ -18,8 +18,8 @@ from .compile import inline, kernel, named_after
 from .lanes import LANE_BYTES
 from .plan import SCRATCH_PIXELS, arrange, place
 
-ROUND_ENTRIES = 2**17
-"""Table entries after which the remaining boxes wait for the next round: about 1 MiB."""
+ROUND_ENTRIES = 2**16
+"""Table entries after which the remaining boxes wait for the next round: with all that is tabulated, 2 MiB."""
 
 MAX_GAP = 8
 """Unread columns that end a run: fewer cost less than starting another."""
