@@ -48,6 +48,21 @@ def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch):
                 position += lanes
 
 
+FEW = 4
+"""Bins beyond whole tiles that are copied one by one: 7x7 has one, and a tile costs as much as 8."""
+
+
+@inline
+def _turn(cells, first, bins, target, at, stride, lanes):
+    """Transpose bins from ``first`` on: lane c of bin b goes to ``target[at + c * stride + b]``."""
+    for b in range(0, bins - FEW, lanes):
+        b = min(b, bins - lanes)  # the last tile overlaps the one before
+        scatter_tile(cells, (first + b) * lanes, target, at + b, stride)
+    for b in range((bins - FEW + lanes - 1) // lanes * lanes, bins):
+        for c in range(lanes):
+            write(target, at + c * stride + b, cells[(first + b) * lanes + c])
+
+
 @inline
 def unpack(cells, target, layout, box, channel, lanes, height, width):
     """Copy the bins of one box out of scratch, the first half of ``cells``."""
@@ -58,16 +73,12 @@ def unpack(cells, target, layout, box, channel, lanes, height, width):
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
         if height == 1 and layout.channel_stride == width and target.size >= LARGE:
             half = width * lanes
-            for x in range(0, width, lanes):
-                x = min(x, width - lanes)
-                scatter_tile(cells, x * lanes, cells, half + x, width)
+            _turn(cells, 0, width, cells, half, width, lanes)
             stream(cells, half, target, at, half)
             return
         for y in range(height):
-            for x in range(0, width, lanes):
-                x = min(x, width - lanes)  # the last tile overlaps the one before
-                index = at + y * layout.height_stride + x
-                scatter_tile(cells, (y * width + x) * lanes, target, index, layout.channel_stride)
+            index = at + y * layout.height_stride
+            _turn(cells, y * width, width, target, index, layout.channel_stride, lanes)
         return
     for y in range(height):
         for x in range(width):
