@@ -38,13 +38,14 @@ class Callgrind:
         self._memory.write(REQUEST)
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._send = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)(address)
+        self._kept: list[Any] = []
 
-    def ask(self, request: int, text: bytes = b"") -> None:
-        """Send a request, perhaps with a text."""
-        words = (ctypes.c_size_t * 6)(request)
-        keep = ctypes.c_char_p(text)
-        words[1] = ctypes.cast(keep, ctypes.c_void_p).value or 0
-        self._send(ctypes.addressof(words))
+    def request(self, number: int, text: bytes = b"") -> Callable[[], Any]:
+        """Sends a request, perhaps with a text, in few instructions of its own."""
+        buffer = ctypes.create_string_buffer(text)
+        words = (ctypes.c_size_t * 6)(number, ctypes.addressof(buffer))
+        self._kept += buffer, words
+        return partial(self._send, ctypes.addressof(words))
 
 
 def nhwc(array: np.ndarray) -> np.ndarray:
@@ -108,20 +109,26 @@ def calls() -> dict[str, Callable[[], Any]]:
     return found
 
 
+WARM = 10
+"""Calls before the one that counts: after eight Python specialises what it runs."""
+
+
 def main() -> None:
     """Dump the instructions of one call of each, warm, under its name."""
     roi_numba.set_num_threads(1)
     callgrind = Callgrind()
+    start, zero, stop = (callgrind.request(number) for number in (START, ZERO, STOP))
     gc.disable()
     for name, call in calls().items():
-        for _ in range(3):  # kernels loaded, Numba's dispatchers and Python's caches warm
+        dump = callgrind.request(DUMP, name.encode())
+        for _ in range(WARM):
             call()
-        callgrind.ask(START)
+        start()
         call()  # translated to valgrind's own code
-        callgrind.ask(ZERO)
+        zero()
         call()
-        callgrind.ask(DUMP, name.encode())
-        callgrind.ask(STOP)
+        dump()
+        stop()
 
 
 if __name__ == "__main__":
