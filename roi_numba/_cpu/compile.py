@@ -12,8 +12,12 @@ from typing import Any
 
 from numba import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import CPUCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import LoweringPass, register_pass
 from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import AnnotateTypes
 from numba.extending import register_jitable
 
 from .._scalar import SCALARS
@@ -103,7 +107,61 @@ No fast-math: lanes contract where they say so, geometry never does.
 LLVM_LEVEL = 1
 """Vectors are explicit (`lanes`): level 3 takes twice as long to compile and runs no faster."""
 
-inline = register_jitable(**OPTIONS, no_cpython_wrapper=True)
+
+class Part(CPUCodeLibrary):
+    """The code of a function that only kernels call: it is optimised and translated as theirs.
+
+    Numba would do both for the function itself too, although nobody calls that code: a sixth of
+    the time to compile.
+    """
+
+    def finalize(self) -> None:
+        """Link what the function calls."""
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Return 0, as for any name that is not there."""
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        """Itself: asked only to set an environment, which is of machine code."""
+        return self
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Set nothing."""
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class IntoPart(LoweringPass):
+    """The pass that has a function compiled into a `Part`."""
+
+    _name = "roi_numba_into_part"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        """Set the library, which lowering makes only where there is none."""
+        state.library = Part(state.targetctx.codegen(), state.func_id.func_qualname)
+        return False
+
+
+class PartCompiler(CompilerBase):
+    """Numba's compiler, for functions that kernels call."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Numba's own passes for nopython mode, and `IntoPart`."""
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.add_pass_after(IntoPart, AnnotateTypes)
+        manager.finalize()
+        return [manager]
+
+
+inline = register_jitable(**OPTIONS, no_cpython_wrapper=True, pipeline_class=PartCompiler)
 """Mark a function for use in kernels.
 
 It has the kernels' own options: Numba compiles a function anew for every set of options it is

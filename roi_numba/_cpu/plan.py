@@ -4,8 +4,6 @@ A group of boxes shares one region of the map, packed once for all of them.  Gro
 boxes and on constants alone, never on the number of threads.
 """
 
-import numpy as np
-
 from .compile import inline
 
 SCRATCH_PIXELS = 8192
@@ -16,6 +14,11 @@ FIRST, LAST, IMAGE, Y0, Y1, X0, X1, COST = range(8)
 
 Its boxes are ``order[FIRST:LAST]``; its region is empty off the map; its cost counts operations on
 64 bytes per block of channels, roughly."""
+
+WAIT_FIRST, WAIT_LAST = 4, 5
+"""Columns of windows, after y0, y1, x0 and x1 of a box: a stack of boxes to be parted.
+
+It may be one longer than there are boxes."""
 
 
 @inline
@@ -30,14 +33,13 @@ def arrange(windows, images, start, n, order, groups, cells):
     for k in range(n):
         order[k] = k
     count, cost, large = 0, 0, 0
-    waiting = np.empty((n + 1, 2), np.int64)
-    waiting[0, 0] = 0
-    waiting[0, 1] = n
+    windows[0, WAIT_FIRST] = 0
+    windows[0, WAIT_LAST] = n
     top = 1 if n else 0
     while top:
         top -= 1
-        first = waiting[top, 0]
-        last = waiting[top, 1]
+        first = windows[top, WAIT_FIRST]
+        last = windows[top, WAIT_LAST]
         k = order[first]
         low_image = high_image = images[start + k]
         region_y0, region_y1, region_x0, region_x1 = 0, 0, 0, 0
@@ -97,10 +99,10 @@ def arrange(windows, images, start, n, order, groups, cells):
                 order[right] = k
         if middle == last:  # all at one place and too large to share: one by one
             middle = first + 1
-        waiting[top, 0] = middle
-        waiting[top, 1] = last
-        waiting[top + 1, 0] = first
-        waiting[top + 1, 1] = middle
+        windows[top, WAIT_FIRST] = middle
+        windows[top, WAIT_LAST] = last
+        windows[top + 1, WAIT_FIRST] = first
+        windows[top + 1, WAIT_LAST] = middle
         top += 2
     return count, cost, large
 

@@ -51,6 +51,7 @@ def bands_of(rule, moving):
 
     It returns the box to go on with, ``start`` if the table cannot even hold one, and what
     `plan.arrange` returns.  If ``lanes`` is 0 nothing is arranged and pixels stay pixels.
+    ``sums`` and ``position`` are zeros, for every pixel along an axis; they are zeros again.
 
     ``moving``: along one axis, ``moved``, the weights are rates of change, as the corners of box k
     move by ``motion[k]``.
@@ -78,15 +79,14 @@ def bands_of(rule, moving):
     @inline
     @named_after(name)
     def fill(
-        corners, motion, moved, images, start, bins, sizes, options, table, windows, compact
+        corners, motion, moved, images, start, bins, sizes, options, table, windows, sums, position,
+        compact,
     ):  # fmt: skip
         index, weight, line = table.index, table.weight, table.runs
-        sums = np.zeros(max(sizes[0], sizes[1]), corners.dtype)
-        position = np.zeros(sizes[1], np.int32)
         at, runs, bin_number = 0, 0, 0
         table.begin[0] = 0
         table.runs_begin[0] = 0
-        count = min(len(images) - start, len(windows))
+        count = min(len(images) - start, len(windows) - 1)
         for k in range(count):
             height = 0
             for axis in range(2):
@@ -155,12 +155,13 @@ def bands_of(rule, moving):
     @kernel
     @named_after(name)
     def bands(
-        corners, motion, moved, images, start, bins, sizes, options, table, order, groups, lanes
+        corners, motion, moved, images, start, bins, sizes, options, table, order, groups, windows,
+        sums, position, lanes,
     ):  # fmt: skip
-        windows = np.empty((len(order), 4), np.int64)  # y0, y1, x0, x1
         stop = fill(
-            corners, motion, moved, images, start, bins, sizes, options, table, windows, lanes > 0
-        )
+            corners, motion, moved, images, start, bins, sizes, options, table, windows, sums,
+            position, lanes > 0,
+        )  # fmt: skip
         if lanes == 0:
             return stop, 0, 0, 0
         n, cost, large = arrange(
@@ -211,7 +212,8 @@ def items_of(rule, steep):
     def fill(corners, images, start, bins, sizes, options, apart, table, windows):
         at = 0
         table.begin[0] = 0
-        for k in range(min(len(images) - start, len(windows))):
+        count = min(len(images) - start, len(windows) - 1)
+        for k in range(count):
             bin_number = k * (bins[0] + bins[1])
             for axis in range(2):
                 n, size = bins[axis], sizes[axis]
@@ -262,12 +264,13 @@ def items_of(rule, steep):
                 table.stride[k] = stride
                 windows[k, 2 * axis] = min(window_begin, window_end)
                 windows[k, 2 * axis + 1] = window_end
-        return start + min(len(images) - start, len(windows))
+        return start + count
 
     @kernel
     @named_after(name)
-    def items(corners, images, start, bins, sizes, options, apart, table, order, groups, lanes):
-        windows = np.empty((len(order), 4), np.int64)  # y0, y1, x0, x1
+    def items(
+        corners, images, start, bins, sizes, options, apart, table, order, groups, windows, lanes
+    ):  # fmt: skip
         stop = fill(corners, images, start, bins, sizes, options, apart, table, windows)
         if lanes == 0:
             return stop, 0, 0, 0
@@ -297,15 +300,18 @@ def tabulate(
     begin = np.empty(count * both + 1, np.int64)
     per_box = np.empty(count + 1, np.int64)
     order, groups = np.empty(count, np.int64), np.empty((count, 8), np.int64)
+    # Scratch is made here: what makes an array in a kernel takes 0.1 s to compile.
+    windows = np.empty((count + 1, 6), np.int64)
     moved, velocity = motion or (-1, corners)
     stop = start
     while stop == start:
         index, weight = np.empty(capacity, np.int32), np.empty(capacity, like.dtype)
         if reduce == "mean":
             table = Bands(begin, index, weight, per_box, np.empty((capacity, 2), np.int32))
+            sums, position = np.zeros(max(sizes), corners.dtype), np.zeros(sizes[1], np.int32)
             stop, n, cost, large = bands_of(rule, motion is not None)(
                 corners, velocity, moved, images, start, bins, sizes, options, table, order,
-                groups, lanes,
+                groups, windows, sums, position, lanes,
             )  # fmt: skip
         else:
             next_weight, label = np.empty_like(weight), np.empty(capacity, np.int64)
@@ -314,7 +320,8 @@ def tabulate(
                 table = Steep(*table, *np.empty((4, capacity), like.dtype))
             apart = 2 if reduce == "max_corner" else 1
             stop, n, cost, large = items_of(rule, not placed)(
-                corners, images, start, bins, sizes, options, apart, table, order, groups, lanes
-            )
+                corners, images, start, bins, sizes, options, apart, table, order, groups, windows,
+                lanes,
+            )  # fmt: skip
         capacity *= 2
     return stop, table, order, groups[:n], cost, groups[len(groups) - large :]

@@ -32,13 +32,13 @@ def turn(bands, boxes, bins, sizes, units):
         np.empty(taps, np.int32),
         np.empty(taps, bands.weight.dtype),
     )
-    _turn(bands.begin, bands.index, bands.weight, boxes, bins, sizes, units, turned)
+    next_tap = np.zeros(max(sizes) + 1, np.int64)
+    _turn(bands.begin, bands.index, bands.weight, boxes, bins, sizes, units, turned, next_tap)
     return turned
 
 
 @kernel
-def _turn(begin, index, weight, boxes, bins, sizes, units, turned):
-    next_tap = np.zeros(max(sizes[0], sizes[1]) + 1, np.int64)
+def _turn(begin, index, weight, boxes, bins, sizes, units, turned, next_tap):
     line, tap, bin_number = 0, 0, 0
     turned.begin[0] = 0
     for number in range(2 * boxes):

@@ -1,0 +1,135 @@
+"""What LLVM makes of the kernels for processors that are not here."""
+
+import re
+from functools import cache
+from importlib import import_module
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from numba.core.caching import NullCache
+from numba.core.codegen import CPUCodeLibrary
+
+import roi_numba
+from roi_numba._cpu.compile import Kernel
+
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+
+MAP = np.zeros((1, 20, 9, 11), np.float32)
+BOXES = np.array([[0, 1, 1, 8, 6]], np.float32)
+
+KERNELS = {
+    "contract": lambda: roi_numba.roi_align(MAP, BOXES, 3),
+    "contract float16": lambda: roi_numba.roi_align(MAP.astype(np.float16), BOXES, 3),
+    "maximum": lambda: roi_numba.roi_pool(MAP, BOXES, 3, return_argmax=True),
+    "scatter": lambda: roi_numba.roi_align_backward(MAP[:, :, :3, :3], MAP, BOXES, needs="input"),
+}
+
+# Triple, processor; what a multiply-add of whole vectors looks like, and any multiply-add.
+X86, ANY_X86 = "x86_64-unknown-linux-gnu", r"\tvfn?m(?:add|sub)\d+[ps]s\t.*"
+TARGETS = {
+    "aarch64": (
+        "aarch64-unknown-linux-gnu", "generic", r"\tfml[as]\tv\d+\.4s", r"\tf(?:ml[as]|n?madd)\t.*",
+    ),
+    "avx2": (X86, "haswell", r"ps\t.*%ymm", ANY_X86),
+    "avx512": (X86, "skylake-avx512", r"ps\t.*%zmm", ANY_X86),
+}  # fmt: skip
+
+HALF_CALLS = r"__(?:extendhf|trunc[sd]fhf|gnu_h2f|gnu_f2h)\w*"
+"""What a processor's library converts half floats by, one at a time."""
+
+
+@cache
+def before_machine_code(name):
+    """The kernel's optimised LLVM IR: all that is left to do depends on the processor."""
+    function = name.partition(" ")[0]
+    kernel = getattr(import_module(f"roi_numba._cpu.{function}"), function)
+    if not isinstance(kernel, Kernel):
+        pytest.skip("nothing is compiled: NUMBA_DISABLE_JIT")
+    KERNELS[name]()
+    source = "Record(float16" if "float16" in name else "float32"
+    signature = next(each for each in kernel.signatures if source in str(each[0]))
+    again = Kernel(kernel.py_func)
+    again._cache = NullCache()  # code from the cache is machine code only
+    libraries = []
+    finalize = CPUCodeLibrary._finalize_final_module
+
+    def look(library):
+        libraries.append(str(library._final_module))
+        finalize(library)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CPUCodeLibrary, "_finalize_final_module", look)
+        again.compile(signature)
+    return libraries[-1]
+
+
+def assembly(name, target):
+    triple, processor, *_ = TARGETS[target]
+    try:
+        machine = llvm.Target.from_triple(triple).create_target_machine(cpu=processor, opt=3)
+    except RuntimeError:
+        pytest.skip(f"llvmlite has no {target}")
+    code = before_machine_code(name)
+    code = re.sub("(?m)^target triple = .*$", f'target triple = "{triple}"', code)
+    code = re.sub("(?m)^target datalayout = .*$", "", code)
+    # Numba's own functions are linked in after they were compiled for this machine, for which
+    # LLVM wrote an atomic subtraction so.  Nothing is run here: any value will do.
+    code = re.sub(r"(?:tail )?call i8 @llvm\.x86\.atomic\.\w+\.cc\..*", "or i8 0, 0", code)
+    module = llvm.parse_assembly(code)
+    module.data_layout = str(machine.target_data)
+    return machine.emit_assembly(module)
+
+
+def inner_loops(code):
+    """The lines of every loop that holds no other."""
+    lines = code.splitlines()
+    labels = {line.partition(":")[0]: i for i, line in enumerate(lines) if line.startswith(".L")}
+    loops = []
+    for last, line in enumerate(lines):
+        jump = re.match(r"\t(?:j\w+|b|b\.\w+|cbn?z|tbn?z)\t(?:.*, )?(\.L\w+)$", line)
+        if jump and labels.get(jump[1], last) < last:
+            loops.append((labels[jump[1]], last))
+    return [
+        "\n".join(lines[first:last])
+        for first, last in loops
+        if not any(first <= other[0] and other[1] < last for other in loops)
+    ]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", KERNELS)
+def test_whole_vectors_are_multiplied_and_added(name, target):
+    """Every multiply-add is of whole vectors, and there are loops of them."""
+    code = assembly(name, target)
+    _, _, vector, any_size = TARGETS[target]
+    found = re.findall(any_size, code)
+    assert found
+    assert [line for line in found if not re.search(vector, line)] == []
+    if name != "maximum":  # whose loop over candidates has branches, and vectors between them
+        assert any(re.search(any_size, loop) for loop in inner_loops(code))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_maxima_compare_whole_vectors(target):
+    comparison = {
+        "aarch64": r"\tfcm\w+\tv\d+\.4s",
+        "avx2": r"\tv(?:max|cmp\w+)ps\t.*%ymm",
+        "avx512": r"\tv(?:max|cmp\w+)ps\t.*%zmm",
+    }[target]
+    assert any(re.search(comparison, loop) for loop in inner_loops(assembly("maximum", target)))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_half_floats_are_converted_without_calls(target):
+    assert not re.findall(HALF_CALLS, assembly("contract float16", target))
+
+
+def test_calls_for_half_floats_would_be_seen():
+    """By their names: x86-64 without F16C converts a half by a call."""
+    code = """
+    define float @widened(half %x) { %y = fpext half %x to float ret float %y }
+    """
+    machine = llvm.Target.from_triple(X86).create_target_machine(cpu="x86-64", opt=3)
+    assert re.findall(HALF_CALLS, machine.emit_assembly(llvm.parse_assembly(code)))
