@@ -349,12 +349,12 @@ def gather_tile(typingctx, source, index, stride, channels, target, position):
         source_array, index, stride, channels, target_array, position = args
         vector = context.get_value_type(lanes)
         runs = []
+        run = index  # by steps: of products LLVM makes vectors of 64-bit ones, which are slow
         for i in range(lanes.count):
-            run = builder.select(
-                builder.icmp_signed("<", index.type(i), channels), index.type(i), index.type(0)
-            )
-            at = builder.add(index, builder.mul(run, stride))
+            there = builder.icmp_signed("<", index.type(i), channels)
+            at = builder.select(there, run, index)
             runs.append(_load(context, builder, source, source_array, at, vector))
+            run = builder.add(run, stride)
         for i, pixel in enumerate(_transposed(builder, runs)):
             at = builder.add(position, position.type(i * lanes.count))
             _store(context, builder, target, target_array, at, pixel)
@@ -383,9 +383,9 @@ def scatter_tile(typingctx, source, position, target, index, stride):
             )
             for i in range(lanes.count)
         ]
-        for i, run in enumerate(_transposed(builder, pixels)):
-            at = builder.add(index, builder.mul(stride, stride.type(i)))
-            _store(context, builder, target, target_array, at, run)
+        for run in _transposed(builder, pixels):
+            _store(context, builder, target, target_array, index, run)
+            index = builder.add(index, stride)
         return context.get_dummy_value()
 
     intp = types.intp
