@@ -49,7 +49,7 @@ def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch):
 
 
 FEW = 4
-"""Bins beyond whole tiles that are copied one by one: 7x7 has one, and a tile costs as much as 8."""
+"""Bins beyond whole tiles that are copied one by one: of 7x7 one, and a tile costs as much as 8."""
 
 
 @inline

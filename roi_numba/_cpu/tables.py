@@ -19,7 +19,7 @@ from .lanes import LANE_BYTES
 from .plan import SCRATCH_PIXELS, arrange, place
 
 ROUND_ENTRIES = 2**16
-"""Table entries after which the remaining boxes wait for the next round: with all that is tabulated, 2 MiB."""
+"""Table entries after which the remaining boxes wait for the next round: 2 MiB in all."""
 
 MAX_GAP = 8
 """Unread columns that end a run: fewer cost less than starting another."""
