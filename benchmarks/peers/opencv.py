@@ -29,6 +29,8 @@ def prepare(
 ) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
     if call.operator != "crop_and_resize":
         raise NotServed(f"OpenCV has no {call.operator}")
+    if workload.levels[0].features.dtype == np.float16:
+        raise NotServed("remap takes no float16")
     import cv2
 
     cv2.setNumThreads(threads)
