@@ -2,6 +2,8 @@
 
 A peer's file is named after the peer, imports it only inside its functions, and has
 
+``NAME``
+    what it is called;
 ``MODULE``
     what has to be importable for the peer to run;
 ``PACKAGES``
@@ -37,6 +39,11 @@ class Otherwise(NamedTuple):
 
     share: float
     why: str
+
+
+def name_of(side: str) -> str:
+    """What a side is called: a module of this package, or ourselves."""
+    return OURS if side == OURS else str(load(side).NAME)
 
 
 def only_float32_channels_first(peer: str, call: Call) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from ..cases import Call, Workload, draw_gradients
 from . import NotServed, Otherwise, only_float32_channels_first, only_gradient_to_input
 
+NAME = "MNN"
 MODULE = "MNN"
 PACKAGES = ("MNN", "numpy")
-OTHERWISE = {
-    "roi_pool": Otherwise(
-        0.05, "a bin that ends a hair below a whole cell reads one cell more, as ours does not"
-    )
-}
+PAST_A_CELL = Otherwise(
+    0.05, "the last bin of a box reads one cell more where rounding puts its end past a cell"
+)
+OTHERWISE = {"roi_pool": PAST_A_CELL, "roi_pool-gradient": PAST_A_CELL}
 
 
 def versions() -> dict[str, str]:
@@ -30,8 +30,8 @@ def versions() -> dict[str, str]:
 def prepare(
     workload: Workload, call: Call, threads: int
 ) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
-    only_float32_channels_first("MNN", call)
-    only_gradient_to_input("MNN", call)
+    only_float32_channels_first(NAME, call)
+    only_gradient_to_input(NAME, call)
     if call.options.get("return_argmax"):
         raise NotServed("MNN names no winners")
     if call.operator not in ("roi_align", "roi_pool"):

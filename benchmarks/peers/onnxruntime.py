@@ -15,6 +15,7 @@ from ..cases import Call, Workload
 from ..crops import channels_first
 from . import NotServed, only_float32_channels_first
 
+NAME = "onnxruntime"
 MODULE = "onnxruntime"
 PACKAGES = ("onnxruntime", "onnx")
 OWN_DOMAIN = "com.microsoft"
@@ -36,7 +37,7 @@ def graph(workload: Workload, call: Call) -> tuple[bytes, list[dict[str, np.ndar
         raise NotServed("onnxruntime has no gradients")
     if call.options.get("return_argmax"):
         raise NotServed("MaxRoiPool names no winners")
-    only_float32_channels_first("onnxruntime", call)
+    only_float32_channels_first(NAME, call)
     nodes, inputs, outputs, feeds = [], [], [], []
     for k, level in enumerate(workload.levels):
         common = {"spatial_scale": level.spatial_scale}

@@ -12,6 +12,7 @@ from .. import crops
 from ..cases import Call, Workload
 from . import NotServed
 
+NAME = "OpenCV"
 MODULE = "cv2"
 PACKAGES = ("opencv-python-headless", "numpy")
 TOLERANCE = 0.004

@@ -14,6 +14,7 @@ from .. import crops
 from ..cases import Call, Workload
 from . import NotServed, only_float32_channels_first
 
+NAME = "OpenVINO"
 MODULE = "openvino"
 PACKAGES = ("openvino", "numpy")
 
@@ -24,7 +25,7 @@ Graph = tuple[list[Any], list[Any], list[np.ndarray]]
 def versions() -> dict[str, str]:
     import openvino
 
-    return {"openvino": openvino.__version__}
+    return {"openvino": openvino.__version__.partition("-")[0]}
 
 
 def prepare(
@@ -36,7 +37,7 @@ def prepare(
         raise NotServed("OpenVINO has no gradients")
     if call.options.get("return_argmax"):
         raise NotServed("ROIPooling names no winners")
-    only_float32_channels_first("OpenVINO", call)
+    only_float32_channels_first(NAME, call)
     graphs = {"roi_align": align, "roi_pool": pool, "crop_and_resize": sample}
     if call.operator not in graphs:
         raise NotServed(f"no {call.operator} of OpenVINO is timed")
@@ -61,6 +62,10 @@ def prepare(
     return run, read
 
 
+def empty_graph() -> Graph:
+    return [], [], []
+
+
 def parameters_of(*arrays: np.ndarray) -> list[Any]:
     from openvino import opset9
 
@@ -70,7 +75,7 @@ def parameters_of(*arrays: np.ndarray) -> list[Any]:
 def align(workload: Workload, call: Call) -> Graph:
     from openvino import opset9
 
-    pooled, parameters, feeds = [], [], []
+    pooled, parameters, feeds = empty_graph()
     for level in workload.levels:
         boxes = np.ascontiguousarray(level.boxes[:, 1:])
         arrays = level.features, boxes, level.boxes[:, 0].astype(np.int32)
@@ -87,7 +92,7 @@ def align(workload: Workload, call: Call) -> Graph:
 def pool(workload: Workload, call: Call) -> Graph:
     from openvino import opset9
 
-    pooled, parameters, feeds = [], [], []
+    pooled, parameters, feeds = empty_graph()
     for level in workload.levels:
         arrays = level.features, level.boxes
         nodes = parameters_of(*arrays)
@@ -101,7 +106,7 @@ def pool(workload: Workload, call: Call) -> Graph:
 def sample(workload: Workload, call: Call) -> Graph:
     from openvino import opset9
 
-    pooled, parameters, feeds = [], [], []
+    pooled, parameters, feeds = empty_graph()
     attributes = {"align_corners": True, "mode": "bilinear", "padding_mode": "zeros"}
     for of_image in crops.by_image(workload):
         arrays = [np.ascontiguousarray(array) for array in of_image]

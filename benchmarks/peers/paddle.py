@@ -11,6 +11,7 @@ import numpy as np
 from ..cases import Call, Workload, draw_gradients
 from . import NotServed, only_float32_channels_first, only_gradient_to_input
 
+NAME = "Paddle"
 MODULE = "paddle"
 PACKAGES = ("paddlepaddle", "numpy")
 
@@ -24,8 +25,8 @@ def versions() -> dict[str, str]:
 def prepare(
     workload: Workload, call: Call, threads: int
 ) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
-    only_float32_channels_first("Paddle", call)
-    only_gradient_to_input("Paddle", call)
+    only_float32_channels_first(NAME, call)
+    only_gradient_to_input(NAME, call)
     if call.options.get("return_argmax"):
         raise NotServed("Paddle does not give its winners")
     import paddle

@@ -15,6 +15,7 @@ from .. import crops
 from ..cases import IMAGE, Call, Workload, draw_gradients
 from . import NotServed, only_float32_channels_first, only_gradient_to_input
 
+NAME = "torchvision"
 MODULE = "torchvision"
 PACKAGES = ("torchvision", "numpy")
 
@@ -32,10 +33,10 @@ def prepare(
     import torch
     from torchvision import ops
 
-    only_gradient_to_input("torchvision", call)
+    only_gradient_to_input(NAME, call)
     torch.set_num_threads(threads)
     if call.operator != "crop_and_resize":
-        only_float32_channels_first("torchvision", call)
+        only_float32_channels_first(NAME, call)
     if call.operator == "pyramid_pool":
         return pyramid(workload, call)
     if call.operator == "crop_and_resize":
