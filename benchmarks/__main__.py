@@ -121,10 +121,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     try:
         for threads in dict.fromkeys(threads for _, _, threads in runs):
             with Sides() as sides:
-                for case, op, count in runs:
+                for number, (case, op, count) in enumerate(runs, 1):
                     if count != threads:
                         continue
-                    print(f"{case} {op}, {threads} thread(s) …", file=sys.stderr)
+                    place = f"{number} of {len(runs)}"
+                    print(f"{case} {op}, {threads} thread(s), {place} …", file=sys.stderr)
                     record["rows"] += compare(sides, case, op, threads, options)
                     record["versions"] |= sides.versions()
         # Neither knows of operators: they have lists of their own.

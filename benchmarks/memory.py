@@ -84,7 +84,7 @@ def child(case: str, op: str, threads: int) -> tuple[int, int]:
     return result, peak
 
 
-def measure(threads: list[int], repeats: int = 3) -> list[dict[str, Any]]:
+def measure(threads: list[int], repeats: int = 1) -> list[dict[str, Any]]:
     """Rows of bytes: of the result and of what the call took beyond it, the largest of repeats."""
     rows = []
     for case, op in MEASURED:

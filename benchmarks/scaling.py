@@ -11,7 +11,7 @@ import numpy as np
 from .cases import CASES, Workload, c4_head
 
 AXES: dict[str, tuple[int, ...]] = {
-    "boxes": (1, 3, 10, 30, 100, 300, 1000, 3000),
+    "boxes": (1, 3, 10, 30, 100, 300, 1000),
     "side": (16, 32, 64, 128, 256, 512),
     "channels": (1, 4, 16, 64, 256, 1024),
 }

@@ -68,7 +68,7 @@ def graph(workload: Workload, call: Call) -> tuple[bytes, list[dict[str, np.ndar
                 f"features{k}": np.ascontiguousarray(channels_first(level.features)),
                 f"boxes{k}": np.ascontiguousarray(level.boxes[:, 1:]),
                 f"images{k}": level.boxes[:, 0].astype(np.int32),
-                f"size{k}": np.array([ph, pw]),
+                f"size{k}": np.array([ph, pw], np.int32),
             }
             node = helper.make_node(
                 "CropAndResize", list(feed), [f"output{k}"], domain=OWN_DOMAIN, mode="bilinear"
