@@ -15,10 +15,10 @@ OURS, THEIRS = "#e8590c", "#8496b0"
 LINES = ("#4a8fd0", "#3f9f6b", "#b1862f", "#9b6fc3", "#c45a8a", "#5b9ea6", "#7d858f")
 
 HEADLINES = {
-    ("c4-head", "roi_align"): "RoIAlign, 300 boxes of 1024 channels",
-    ("c4-head", "roi_align-adaptive"): "the same, adaptive sampling",
-    ("c4-head-batch", "roi_align"): "the same, boxes of 8 images",
-    ("c4-head", "roi_pool"): "RoIPool, 300 boxes of 1024 channels",
+    ("c4-head", "roi_align"): "RoIAlign, 300 boxes, 1024 channels",
+    ("c4-head", "roi_align-adaptive"): "RoIAlign, as many samples as pixels",
+    ("c4-head-batch", "roi_align"): "RoIAlign, boxes of 8 images",
+    ("c4-head", "roi_pool"): "RoIPool, 300 boxes, 1024 channels",
     ("fpn-box", "roi_align"): "RoIAlign on 4 levels, 1000 boxes, 7×7",
     ("fpn-mask", "roi_align"): "RoIAlign on 4 levels, 100 boxes, 14×14",
     ("c4-head", "roi_align-gradient"): "gradient of RoIAlign to the map",
@@ -66,6 +66,7 @@ def panels(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
     figure, grid = pyplot.subplots(
         rows, columns, figsize=(10, height * rows), layout="constrained", squeeze=False
     )
+    figure.get_layout_engine().set(h_pad=0.09)
     axes = list(grid.flat)
     for axis in axes:
         axis.set_axis_off()
@@ -95,7 +96,7 @@ def bars(found: dict[tuple[str, str], report.Group], threads: int) -> Any:
             )
             factor = f" · {time / times[0]:.1f}×" if place else ""
             axis.text(time + max(times) * 0.02, place, report.time_of(time) + factor, **text)
-        axis.set_xlim(-max(times) * 0.42, max(times) * 1.5)
+        axis.set_xlim(-max(times) * 0.5, max(times) * 1.5)
         axis.set_ylim(most - 0.5, -0.6)
     one = "one thread" if threads == 1 else f"{threads} threads"
     figure.suptitle(
@@ -124,15 +125,14 @@ def lines(rows: list[report.Row], op: str) -> Any:
     colors = dict(zip(names, LINES * len(names), strict=False)) | {peers.OURS: OURS}
     for axis, name in zip(axes, shown, strict=True):
         axis.set_axis_on()
-        decorate(axis, name, sorted({x for curve in of_axis[name].values() for x, _ in curve}))
         for side in (*names, peers.OURS):
             curve = sorted(of_axis[name].get(side, []))
             style = {"marker": "o", "markersize": 4, "color": colors[side]}
             width = 2.4 if side == peers.OURS else 1.3
             axis.plot([x for x, _ in curve], [y for _, y in curve], linewidth=width, **style)
-    handles = [curve for curve in axes[0].get_lines()]
+        decorate(axis, name, sorted({x for curve in of_axis[name].values() for x, _ in curve}))
     figure.legend(
-        handles, [peers.name_of(side) for side in (*names, peers.OURS)],
+        axes[0].get_lines(), [peers.name_of(side) for side in (*names, peers.OURS)],
         loc="outside upper left", ncols=len(names) + 1, frameon=False, labelcolor=TEXT,
         fontsize=10, title=f"{op}: median time of a call in ms", alignment="left",
     ).get_title().set_color(TEXT)  # fmt: skip
@@ -140,13 +140,16 @@ def lines(rows: list[report.Row], op: str) -> Any:
 
 
 def decorate(axis: Any, name: str, values: list[int]) -> None:
-    """Logarithmic axes whose ticks are what was measured."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    """Logarithmic axes; the ticks along x are what was measured."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xticks(values, [str(value) for value in values])
     axis.xaxis.set_minor_locator(NullLocator())
+    least, most = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds * 1e3:g}"))
     axis.set_xlabel(scaling.UNITS[name], color=TEXT)
     axis.tick_params(colors=TEXT, which="both")
