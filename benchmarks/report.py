@@ -156,10 +156,12 @@ def cell_of(ours: Row, peer: Row) -> str:
 
 def footnotes(rows: list[Row]) -> list[str]:
     """Of the peers that are timed though they do not quite compute the same."""
-    notes = {
-        f"† {peers.name_of(row['side'])}: {row['otherwise']}." for row in rows if "otherwise" in row
-    }
-    return sorted(notes)
+    notes = [
+        f"† {peers.name_of(row['side'])}, {row['case']} `{row['op']}`: {row['otherwise']}."
+        for row in rows
+        if "otherwise" in row
+    ]
+    return list(dict.fromkeys(notes))
 
 
 def among_ourselves(rows: list[Row]) -> str:

@@ -192,7 +192,7 @@ def test_report():
         "50 ms (49 ms)", "**2.50×**", "3e-06",
     ]  # fmt: skip
     assert cells(text, *ALIGN, "2", "11 ms (10 ms)", "torchvision") == ["more than 20 s", "", ""]
-    assert "† MNN: 1.5% of the values differ: why." in text
+    assert "† MNN, c4-head `roi_pool`: 1.5% of the values differ: why." in text
     assert "a processor" in text
     assert "Not a quiet machine" not in text
 
