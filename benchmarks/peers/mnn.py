@@ -1,7 +1,8 @@
 """MNN: roi_align and roi_pooling of its expressions, and their gradients to the map.
 
 Maps and gradients are packed by four channels beforehand, as MNN's own operators hand them on; the
-time has the way back to NumPy's channels first.
+time has the way back to NumPy's channels first.  A module loaded from a file took as long, with
+precision "high" too, and so did the other lazy modes.  A second thread is busy and no help.
 """
 
 from collections.abc import Callable
