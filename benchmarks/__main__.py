@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="1,2")
     parser.add_argument("--rounds", type=int, default=6, help="rounds of each side (default 6)")
     parser.add_argument(
-        "--seconds", type=float, default=0.25, help="length of a round (default 0.25)"
+        "--seconds", type=float, default=0.2, help="length of a round (default 0.2)"
     )
     parser.add_argument(
         "--limit", type=float, default=20, metavar="SECONDS",
