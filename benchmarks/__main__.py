@@ -131,8 +131,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         # Neither knows of operators: they have lists of their own.
         if not options.scaling and options.op == ["*"]:
             if matches("startup", options.case):
+                print("startup …", file=sys.stderr)
                 record["startup"] = startup.measure()
             if matches("memory", options.case):
+                print("memory …", file=sys.stderr)
                 record["memory"] = memory.measure(options.threads)
     except KeyboardInterrupt:
         print("interrupted; what follows is what was measured so far", file=sys.stderr)

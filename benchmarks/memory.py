@@ -1,7 +1,7 @@
 """Resident memory of one call beyond its result: the peak of a fresh process, over what it was.
 
-A call of the same operator on a tiny workload goes before, so that compiled code and threads are
-there.  Linux alone tells the peak, and forgets it when asked.
+A call with the first box alone goes before, so that compiled code is there.  Linux alone tells the
+peak, and forgets it when asked.
 """
 
 import json
@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 from . import environments
-from .cases import CASES
 from .startup import Failed
 
 MEASURED = (
@@ -33,9 +32,6 @@ MEASURED = (
     ("crop-float32", "crop_and_resize"),
     ("huge-boxes", "roi_align-adaptive"),
 )
-SMALL = {"fpn-box": "fpn-mask", "fpn-pyramid": "fpn-mask-pyramid"}
-"""What goes before in place of the tiny case, for operators that it has not."""
-
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """For glibc: what is freed is not resident, so no result can lie in what was freed before."""
 
@@ -56,10 +52,15 @@ def size(result):
         return result.nbytes
     return sum(map(size, result))
 
-case, before, op, threads = *sys.argv[1:4], int(sys.argv[4])
-first, _ = ours.prepare(CASES[before].build(), OPS[op], threads)
+def of_one_box(workload):
+    levels = [level._replace(boxes=level.boxes[:1]) for level in workload.levels]
+    boxes = None if workload.boxes is None else workload.boxes[:1]
+    return workload._replace(levels=levels, boxes=boxes)
+
+workload, op, threads = CASES[sys.argv[1]].build(), OPS[sys.argv[2]], int(sys.argv[3])
+first, _ = ours.prepare(of_one_box(workload), op, threads)
 first()
-run, _ = ours.prepare(CASES[case].build(), OPS[op], threads)
+run, _ = ours.prepare(workload, op, threads)
 Path("/proc/self/clear_refs").write_text("5")
 start = resident("VmRSS:")
 result = run()
@@ -69,9 +70,8 @@ print(json.dumps([size(result), resident("VmHWM:") - start]))
 
 def child(case: str, op: str, threads: int) -> tuple[int, int]:
     """Bytes of the result, and of resident memory that the call took at most."""
-    before = "tiny" if op in CASES["tiny"].ops else SMALL.get(case, case)
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, case, before, op, str(threads)],
+        [sys.executable, "-c", CHILD, case, op, str(threads)],
         cwd=environments.ROOT,
         env=environments.with_threads(threads) | GIVE_BACK,
         stdout=subprocess.PIPE,
