@@ -110,7 +110,9 @@ def ratio(row: Row, other: Row) -> float | None:
 
 
 def bold(factor: float | None) -> str:
-    return "" if factor is None else f"**{factor:.2f}×**"
+    if factor is None:
+        return ""
+    return f"**{factor:.2f}×**" if factor >= 0.1 else f"**{factor:.1g}×**"
 
 
 def comparison(rows: list[Row]) -> str:
