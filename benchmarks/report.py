@@ -97,7 +97,7 @@ def times_of(row: Row) -> str:
     """Median and minimum, or why there are none."""
     for reason in ("not_served", "failed", "differs"):
         if reason in row:
-            return "not served" if reason == "not_served" else str(row[reason])
+            return "not served" if reason == "not_served" else row[reason].partition("\n")[0][:60]
     mark = "†" if "otherwise" in row else ""
     return f"{time_of(median(row['times']))} ({time_of(min(row['times']))}){mark}"
 

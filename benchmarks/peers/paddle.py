@@ -14,6 +14,8 @@ from . import NotServed, only_float32_channels_first, only_gradient_to_input
 NAME = "Paddle"
 MODULE = "paddle"
 PACKAGES = ("paddlepaddle", "numpy")
+TOLERANCE = 1e-4
+"""Positions of samples are rounded otherwise, 4e-5 on the largest map of a pyramid."""
 
 
 def versions() -> dict[str, str]:
