@@ -36,7 +36,7 @@ def draw(record: dict[str, Any]) -> list[Path]:
         found = {
             (case, op): group
             for (case, op, count), group in report.groups(cases).items()
-            if count == threads and (case, op) in HEADLINES
+            if count == threads and (case, op) in HEADLINES and report.peers_of(group)
         }
         if found:
             files.append(save(bars(found, threads), f"benchmarks-threads-{threads}"))
@@ -98,9 +98,10 @@ def bars(found: dict[tuple[str, str], report.Group], threads: int) -> Any:
             axis.text(time + max(times) * 0.02, place, report.time_of(time) + factor, **text)
         axis.set_xlim(-max(times) * 0.5, max(times) * 1.5)
         axis.set_ylim(most - 0.5, -0.6)
+    noisy = report.warning([row for group in found.values() for row in group])
     one = "one thread" if threads == 1 else f"{threads} threads"
     figure.suptitle(
-        f"Median time of a call, {one}; × how many times as long as {peers.OURS}",
+        f"Median time of a call, {one}; × how many times as long as {peers.OURS}\n{noisy}".strip(),
         color=TEXT, fontsize=10, x=0.01, ha="left",
     )  # fmt: skip
     return figure
@@ -134,7 +135,8 @@ def lines(rows: list[report.Row], op: str) -> Any:
     figure.legend(
         axes[0].get_lines(), [peers.name_of(side) for side in (*names, peers.OURS)],
         loc="outside upper left", ncols=len(names) + 1, frameon=False, labelcolor=TEXT,
-        fontsize=10, title=f"{op}: median time of a call in ms", alignment="left",
+        fontsize=10, alignment="left",
+        title=f"{op}: median time of a call in ms\n{report.warning(rows)}".strip(),
     ).get_title().set_color(TEXT)  # fmt: skip
     return figure
 

@@ -225,6 +225,12 @@ def noise(rows: list[Row]) -> float:
     return float(sum(row["others"] for row in timed) / max(sum(r["wall"] for r in timed), 1e-9))
 
 
+def warning(rows: list[Row]) -> str:
+    """What to say of times that were measured beside other work."""
+    cores = noise(rows)
+    return f"Not a quiet machine: other processes had {cores:.2f} cores" if cores > 0.1 else ""
+
+
 def about(record: dict[str, Any]) -> str:
     """Where, when and with what a record was made."""
     on = record["machine"]
@@ -249,11 +255,9 @@ def markdown(record: dict[str, Any]) -> str:
         parts += [comparison(rows), HOW_TO_READ, *footnotes(rows)]
         if any("by" in row for row in rows):
             parts += [among_ourselves(rows), scaling(rows)]
-        if noise(rows) > 0.1:
-            parts.append(
-                f"**Not a quiet machine:** other processes had {noise(rows):.2f} cores during the "
-                "rounds; judge by the minima, or run it again."
-            )
+        if warning(rows):
+            advice = "judge by the minima, or run it again"
+            parts.append(f"**{warning(rows)} during the rounds: {advice}.**")
     if "startup" in record:
         parts.append(startup(record["startup"]))
     if "memory" in record:

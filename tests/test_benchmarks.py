@@ -195,6 +195,10 @@ def test_report():
     assert "† MNN, c4-head `roi_pool`: 1.5% of the values differ: why." in text
     assert "a processor" in text
     assert "Not a quiet machine" not in text
+    busy = [row | {"others": 1.5} if "times" in row else row for row in ROWS]
+    assert "Not a quiet machine: other processes had 1.50" in report.markdown(
+        {**RECORD, "rows": busy}
+    )
 
 
 def test_columns_for_peers(record):
@@ -283,5 +287,6 @@ def test_charts(record, tmp_path, monkeypatch):
     assert plot.HEADLINES["c4-head", "roi_pool"] in shown
     assert all(scaling.UNITS[axis] in texts(files[2]) for axis in ("boxes", "channels", "threads"))
     assert scaling.UNITS["side"] not in texts(files[2])
+    assert "quiet" not in shown
     before = [file.read_bytes() for file in files]
     assert [file.read_bytes() for file in plot.draw(record)] == before, "no date, no chance"
