@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,29 +16,59 @@ class Call:
 
     operator: str
     options: dict[str, Any] = field(default_factory=dict)
-    gradient: bool = False  # not the pooling is timed but its gradient to the map
+    gradient: str | None = None
+    """Not the pooling is timed but its gradient to the "input" or to the "boxes"."""
+    dtype: str = "float32"
+    """Of the maps; boxes are float32."""
+    against: str | None = None
+    """Another of our own operators (a key of `OPS`) that this one's time is measured by."""
 
 
-# roi_pool is timed with the peers' rounding of bins, or the results could not be compared.
+ALIGN = {"sampling_ratio": 2, "aligned": True}
+ADAPTIVE = {"sampling_ratio": -1, "aligned": True}
+FLOAT = {"bins": "float"}  # as the peers round, or the results could not be compared
+
 OPS = {
-    "roi_align": Call("roi_align", {"sampling_ratio": 2, "aligned": True}),
-    "roi_align-adaptive": Call("roi_align", {"sampling_ratio": -1, "aligned": True}),
-    "roi_pool": Call("roi_pool", {"bins": "float"}),
-    "roi_warp": Call("roi_warp", {"sampling_ratio": 2}),
+    "roi_align": Call("roi_align", ALIGN),
+    "roi_align-adaptive": Call("roi_align", ADAPTIVE),
+    "roi_pool": Call("roi_pool", FLOAT),
+    "roi_pool-argmax": Call("roi_pool", FLOAT | {"return_argmax": True}, against="roi_pool"),
+    "roi_warp": Call("roi_warp", {"sampling_ratio": 2}, against="roi_align-adaptive"),
+    "roi_warp-mean": Call(
+        "roi_warp", {"sampling_ratio": 2, "reduce": "mean"}, against="roi_align-adaptive"
+    ),
     "crop_pool": Call("crop_pool"),
-    "prroi_pool": Call("prroi_pool"),
+    "prroi_pool": Call("prroi_pool", against="roi_align-adaptive"),
     "pyramid_pool": Call("pyramid_pool", {"sampling_ratio": 2}),
     "crop_and_resize": Call("crop_and_resize", {"edges": "tensorflow"}),
-    "crop_and_resize-nchw": Call("crop_and_resize", {"edges": "tensorflow", "channel_axis": 1}),
-    "roi_align-gradient": Call("roi_align", {"sampling_ratio": 2, "aligned": True}, gradient=True),
-    "roi_pool-gradient": Call("roi_pool", {"bins": "float"}, gradient=True),
+    "crop_and_resize-nchw": Call(
+        "crop_and_resize", {"edges": "tensorflow", "channel_axis": 1}, against="crop_and_resize"
+    ),
+    "roi_align-gradient": Call("roi_align", ALIGN, "input"),
+    "roi_pool-gradient": Call("roi_pool", FLOAT, "input"),
+    "roi_align-boxes": Call("roi_align", ALIGN, "boxes", against="roi_align"),
+    "prroi_pool-boxes": Call("prroi_pool", {}, "boxes", against="prroi_pool"),
 }
+
+
+def in_forms(*names: str) -> tuple[str, ...]:
+    """The names of operators with maps and results channels-last, and with float16 maps."""
+    return tuple(f"{name}-{form}" for name in names for form in ("nhwc", "float16"))
+
+
+POOLED = "roi_align", "roi_align-adaptive", "roi_pool", "roi_warp", "prroi_pool", "pyramid_pool"
+GRADIENTS = "roi_align-gradient", "roi_pool-gradient"
+for name in (*POOLED, *GRADIENTS):
+    call = replace(OPS[name], against=name)
+    last, half = in_forms(name)
+    OPS[last] = replace(call, options=call.options | {"channel_axis": -1})
+    OPS[half] = replace(call, dtype="float16")
 
 
 class Level(NamedTuple):
     """One map and the boxes pooled from it."""
 
-    features: np.ndarray  # (1, C, H, W) float32; for crops (N, H, W, C)
+    features: np.ndarray  # (N, C, H, W) float32; for crops (N, H, W, C)
     boxes: np.ndarray  # (K, 5) float32: batch index, x1, y1, x2, y2; for crops normalised, y first
     spatial_scale: float
 
@@ -60,6 +90,8 @@ class Case(NamedTuple):
     about: str
     ops: tuple[str, ...]
     build: Callable[[], Workload]
+    against: str | None = None  # the case that our own time is measured by
+    peers: tuple[str, ...] | None = None  # those with a chance to end; None: all
 
 
 def draw_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -76,14 +108,21 @@ def draw_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.stack([np.zeros(count), *corners], axis=1).astype(np.float32)
 
 
-def draw_features(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw normal float32 features (1, C, H, W)."""
-    features: np.ndarray = rng.standard_normal((1, *shape), dtype=np.float32)
+def draw_features(rng: np.random.Generator, *shape: int, images: int = 1) -> np.ndarray:
+    """Draw normal float32 features (N, C, H, W)."""
+    features: np.ndarray = rng.standard_normal((images, *shape), dtype=np.float32)
     return features
 
 
-def draw_gradients(workload: "Workload") -> list[np.ndarray]:
-    """Draw a gradient for the result of each level."""
+def stored(features: np.ndarray, call: Call) -> np.ndarray:
+    """(N, C, H, W) in the layout and dtype that our call wants."""
+    if call.options.get("channel_axis") == -1:
+        features = features.transpose(0, 2, 3, 1)
+    return features.astype(call.dtype, order="C", copy=False)
+
+
+def draw_gradients(workload: Workload) -> list[np.ndarray]:
+    """Draw a gradient (K, C, height, width) for the result of each level."""
     rng = np.random.default_rng(1)
     shapes = [
         (len(level.boxes), level.features.shape[1], *workload.output_size)
@@ -101,11 +140,15 @@ def fpn_levels(boxes: np.ndarray, lowest: int = 2, highest: int = 5) -> np.ndarr
     return np.asarray(np.clip(level, lowest, highest), np.int64)
 
 
-def c4_head(count: int) -> Workload:
-    """The first ``count`` of 300 boxes on the stride-16 map of a ResNet-50 C4 head."""
+def c4_head(count: int = 300, channels: int = 1024, images: int = 1) -> Workload:
+    """The first ``count`` of 300 boxes on the stride-16 map of a ResNet-50 C4 head.
+
+    Of more than one image the boxes are in no order.
+    """
     rng = np.random.default_rng(0)
-    boxes = draw_boxes(rng, 300)
-    features = draw_features(rng, 1024, 50, 84)
+    boxes = draw_boxes(rng, max(count, 300))
+    features = draw_features(rng, channels, 50, 84, images=images)
+    boxes[:, 0] = rng.integers(0, images, len(boxes))
     return Workload([Level(features, boxes[:count], 1 / 16)], (7, 7))
 
 
@@ -122,17 +165,21 @@ def fpn(count: int, bins: int) -> Workload:
     return Workload(levels, (bins, bins), boxes)
 
 
-def on_wide_map(side: float | None) -> Workload:
-    """20 boxes of ``side`` px, most of each off the map; None: 20 that cover it exactly."""
+def on_wide_map(side: float, away: float = 0) -> Workload:
+    """20 boxes of ``side`` px about the map's middle, or that far ``away`` from it."""
     rng = np.random.default_rng(0)
-    height, width = 800, 1088
-    boxes = np.zeros((20, 5), np.float32)
-    if side is None:
-        boxes[:, 3:] = width, height
-    else:
-        centre = rng.uniform(0, (width, height), (20, 2))
-        boxes[:, 1:3], boxes[:, 3:] = centre - side / 2, centre + side / 2
-    return Workload([Level(draw_features(rng, 256, 200, 272), boxes, 1 / 4)], (7, 7))
+    middle = np.array([1088, 800]) / 2
+    centre = middle + away + rng.uniform(-0.5, 0.5, (20, 2)) * middle
+    boxes = np.column_stack([np.zeros(20), centre - side / 2, centre + side / 2])
+    features = draw_features(rng, 256, 200, 272)
+    return Workload([Level(features, boxes.astype(np.float32), 1 / 4)], (7, 7))
+
+
+def covering_wide_map() -> Workload:
+    """20 boxes that cover the map exactly."""
+    level = on_wide_map(0).levels[0]
+    level.boxes[:, 1:] = 0, 0, 1088, 800
+    return Workload([level], (7, 7))
 
 
 def tiny() -> Workload:
@@ -164,39 +211,86 @@ def images(dtype: type) -> Workload:
 
 
 CROPS = "crop_and_resize", "crop_and_resize-nchw"
-ROI_OPS = tuple(op for op in OPS if op not in ("pyramid_pool", *CROPS))
-BOTH_WAYS = "roi_align", "roi_align-gradient"
-COMPARED = ("roi_align", "roi_align-adaptive", "roi_pool")
+ROI_OPS = (
+    "roi_align", "roi_align-adaptive", "roi_pool", "roi_pool-argmax", "roi_warp", "roi_warp-mean",
+    "crop_pool", "prroi_pool", *GRADIENTS, "roi_align-boxes", "prroi_pool-boxes",
+)  # fmt: skip
+COMPARED = ("roi_align", "roi_align-adaptive")
+HOPELESS = ("torchvision",)  # stands for all whose work grows with the box
 
 CASES = {
-    "c4-head": Case("1x1024x50x84, 300 boxes, 7x7", ROI_OPS, lambda: c4_head(300)),
+    "c4-head": Case(
+        "1x1024x50x84, 300 boxes, 7x7", (*ROI_OPS, *in_forms(*POOLED[:-1], *GRADIENTS)), c4_head
+    ),
     "c4-head-50": Case("1x1024x50x84, 50 boxes, 7x7", COMPARED, lambda: c4_head(50)),
     "c4-head-10": Case("1x1024x50x84, 10 boxes, 7x7", COMPARED, lambda: c4_head(10)),
     "c4-head-1": Case("1x1024x50x84, 1 box, 7x7", COMPARED, lambda: c4_head(1)),
-    "fpn-box": Case("P2-P5, 256 channels, 1000 boxes, 7x7", BOTH_WAYS, lambda: fpn(1000, 7)),
-    "fpn-pyramid": Case(
-        "P2-P5, 256 channels, 1000 boxes, 7x7, one call", ("pyramid_pool",), lambda: fpn(1000, 7)
+    "c4-head-batch": Case(
+        "8x1024x50x84, 300 boxes of all images in no order, 7x7",
+        (*COMPARED, "roi_pool"),
+        lambda: c4_head(images=8),
     ),
-    "fpn-mask": Case("P2-P5, 256 channels, 100 boxes, 14x14", ("roi_align",), lambda: fpn(100, 14)),
+    "fpn-box": Case(
+        "P2-P5, 256 channels, 1000 boxes, 7x7, a call for each level",
+        ("roi_align", "roi_align-gradient", *in_forms("roi_align", "roi_align-gradient")),
+        lambda: fpn(1000, 7),
+    ),
+    "fpn-pyramid": Case(
+        "P2-P5, 256 channels, 1000 boxes, 7x7, one call",
+        ("pyramid_pool", *in_forms("pyramid_pool")),
+        lambda: fpn(1000, 7),
+    ),
+    "fpn-mask": Case(
+        "P2-P5, 256 channels, 100 boxes, 14x14, a call for each level",
+        ("roi_align", *in_forms("roi_align")),
+        lambda: fpn(100, 14),
+    ),
+    "fpn-mask-pyramid": Case(
+        "P2-P5, 256 channels, 100 boxes, 14x14, one call",
+        ("pyramid_pool",),
+        lambda: fpn(100, 14),
+    ),
     "whole-map": Case(
         "1x256x200x272, 20 boxes that cover the map, 7x7",
         ("roi_align-adaptive",),
-        lambda: on_wide_map(None),
+        covering_wide_map,
     ),
-    "off-map": Case(
+    "huge-boxes": Case(
         "1x256x200x272, 20 boxes of 8000 px, 7x7",
         ("roi_align-adaptive",),
-        lambda: on_wide_map(8000.0),
+        lambda: on_wide_map(8000),
+        against="whole-map",
+        peers=HOPELESS,
+    ),
+    "off-map": Case(
+        "1x256x200x272, 20 boxes of 1000 px off the map, 7x7",
+        ("roi_align-adaptive",),
+        lambda: on_wide_map(1000, away=5000),
+        against="whole-map",
+        peers=HOPELESS,
     ),
     "crop": Case(
         "8x1080x1920x3 uint8, 256 crops, 224x224",
         CROPS,
         lambda: images(np.uint8),
+        against="crop-float32",
     ),
     "crop-float32": Case(
         "8x1080x1920x3 float32, 256 crops, 224x224",
         CROPS,
         lambda: images(np.float32),
     ),
+    "crop-float16": Case(
+        "8x1080x1920x3 float16, 256 crops, 224x224",
+        CROPS,
+        lambda: images(np.float16),
+        against="crop-float32",
+    ),
     "tiny": Case("1x16x32x32, 1 box, 7x7", ROI_OPS, tiny),
 }
+
+
+def measured_by(case: str, op: str) -> list[tuple[str, str]]:
+    """The cases and operators of our own that ours of this one is compared with."""
+    others = [(case, OPS[op].against), (CASES[case].against, op)]
+    return [(other_case, other_op) for other_case, other_op in others if other_case and other_op]

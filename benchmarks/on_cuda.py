@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .cases import CASES, IMAGE, OPS, Call, Workload, draw_gradients
+from . import peers
+from .cases import CASES, IMAGE, OPS, Call, Workload, draw_gradients, stored
 from .worker import TOLERANCE, relative_difference
 
 IN_A_ROW = 20
@@ -67,7 +68,7 @@ def ours(cupy: Any, workload: Workload, call: Call, deterministic: bool = True) 
     backward = getattr(roi_numba, f"{call.operator}_backward")
     size = workload.output_size
     levels = [
-        (cupy.asarray(level.features), cupy.asarray(level.boxes), level.spatial_scale)
+        (cupy.asarray(stored(level.features, call)), cupy.asarray(level.boxes), level.spatial_scale)
         for level in workload.levels
     ]
     if call.operator == "pyramid_pool":
@@ -86,16 +87,17 @@ def ours(cupy: Any, workload: Workload, call: Call, deterministic: bool = True) 
             operator(features, boxes, size, scale, **call.options)
             for features, boxes, scale in levels
         ]
-    grads = [cupy.asarray(grad) for grad in draw_gradients(workload)]
-    options = {"needs": ("input",), "deterministic": deterministic, **call.options}
+    grads = [cupy.asarray(stored(grad, call)) for grad in draw_gradients(workload)]
+    options = {"needs": (call.gradient,), "deterministic": deterministic, **call.options}
     winners: list[dict[str, Any]] = [{} for _ in levels]
     if call.operator == "roi_pool":
         winners = [
             {"argmax": operator(*level[:2], size, level[2], **call.options, return_argmax=True)[1]}
             for level in levels
         ]
+    wanted = 0 if call.gradient == "input" else 1
     return lambda: [
-        backward(grad, *level, **options, **named)[0]
+        backward(grad, *level, **options, **named)[wanted]
         for grad, level, named in zip(grads, levels, winners, strict=True)
     ]
 
@@ -105,6 +107,11 @@ def theirs(workload: Workload, call: Call) -> Run | None:
     import torch
     from torchvision import ops
 
+    try:
+        peers.only_float32_channels_first("torchvision", call)
+        peers.only_gradient_to_input("torchvision", call)
+    except peers.NotServed:
+        return None
     if call.operator == "pyramid_pool":
         return their_pyramid(workload, call)
     arguments = {
@@ -163,7 +170,8 @@ def floor(workload: Workload, call: Call, rate: float) -> float:
 
 
 def flat(arrays: Any) -> np.ndarray:
-    """All numbers of a result, on the host."""
+    """All numbers of a result but winners, on the host."""
+    arrays = [a[0] if isinstance(a, tuple) else a for a in arrays]
     parts = [a.detach().cpu().numpy() if hasattr(a, "detach") else a.get() for a in arrays]
     return np.concatenate([part.reshape(-1) for part in parts])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import Call, Workload, draw_gradients
+from .cases import Call, Workload, draw_gradients, stored
 from .crops import channels_first
 
 MODULE = "roi_numba"
@@ -40,27 +40,23 @@ def prepare(
         return crops(workload, call)
     # A fresh result is what users get; into a buffer of its own is what IO binding gives a peer.
     keep = os.environ.get("ROI_NUMBA_BENCH_OUT") == "1"
-    levels = [
-        (
-            level.features,
-            level.boxes,
-            size,
-            level.spatial_scale,
-            {"out": np.zeros((len(level.boxes), level.features.shape[1], *size), np.float32)}
-            if keep
-            else {},
-        )
-        for level in workload.levels
-    ]
-    options = call.options
+    levels = []
+    for level in workload.levels:
+        arguments = stored(level.features, call), level.boxes, size, level.spatial_scale
+        out = operator(*arguments, **call.options) if keep else None
+        levels.append((arguments, call.options | {"out": out}))
 
-    def run() -> list[np.ndarray]:
-        return [
-            operator(features, boxes, size, scale, **options, **out)
-            for features, boxes, size, scale, out in levels
-        ]
+    def run() -> list[Any]:
+        return [operator(*arguments, **options) for arguments, options in levels]
 
-    return run, lambda outputs: outputs
+    return run, lambda outputs: channels_first_again(outputs, call)
+
+
+def channels_first_again(results: list[Any], call: Call) -> list[np.ndarray]:
+    """Results, without their winners, as (K, C, height, width)."""
+    pooled = [result[0] if isinstance(result, tuple) else result for result in results]
+    last = call.options.get("channel_axis") == -1
+    return [result.transpose(0, 3, 1, 2) if last else result for result in pooled]
 
 
 def pyramid(
@@ -70,7 +66,7 @@ def pyramid(
     import roi_numba
 
     assert workload.boxes is not None
-    maps = [level.features for level in workload.levels]
+    maps = [stored(level.features, call) for level in workload.levels]
     scales = [level.spatial_scale for level in workload.levels]
     by_image = [workload.boxes[:, 1:]]
 
@@ -81,7 +77,7 @@ def pyramid(
         )  # fmt: skip
         return pooled
 
-    return run, lambda output: [output]
+    return run, lambda output: channels_first_again([output], call)
 
 
 def crops(
@@ -106,22 +102,25 @@ def crops(
 def gradients(
     workload: Workload, call: Call
 ) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
-    """The gradient to the map alone, as the peers give it; a maximum's winners are kept."""
+    """One of the gradients alone, as the peers give it; a maximum's winners are kept."""
     import roi_numba
 
     operator = getattr(roi_numba, call.operator)
     backward = getattr(roi_numba, f"{call.operator}_backward")
+    wanted = 0 if call.gradient == "input" else 1
     levels = []
     for level, grad in zip(workload.levels, draw_gradients(workload), strict=True):
-        arguments = level.features, level.boxes
-        options = call.options | {"needs": ("input",)}
+        arguments = stored(level.features, call), level.boxes
+        options = call.options | {"needs": (call.gradient,)}
         if call.operator == "roi_pool":
             size, scale = workload.output_size, level.spatial_scale
             winners = operator(*arguments, size, scale, **call.options, return_argmax=True)[1]
             options |= {"argmax": winners}
-        levels.append((grad, *arguments, level.spatial_scale, options))
+        levels.append((stored(grad, call), *arguments, level.spatial_scale, options))
 
     def run() -> list[np.ndarray]:
-        return [backward(*arguments, **options)[0] for *arguments, options in levels]
+        return [backward(*arguments, **options)[wanted] for *arguments, options in levels]
 
-    return run, lambda outputs: outputs
+    if call.gradient == "boxes":
+        return run, lambda outputs: outputs
+    return run, lambda outputs: channels_first_again(outputs, call)

@@ -489,7 +489,7 @@ def test_extras(project):
 def test_what_the_tests_import_is_installed_with_them(project):
     extras = project["project"]["optional-dependencies"]
     there = {re.split(r"[<>=\[]", item)[0] for item in extras["test"]} | {"numpy", "numba"}
-    there |= {"roi_numba", "PIL", "llvmlite"}  # this package; with matplotlib; with numba
+    there |= {"roi_numba", "benchmarks", "PIL", "llvmlite"}  # here; with matplotlib; with numba
     ours = {path.stem for path in (ROOT / "tests").glob("*.py")}
     for path in (ROOT / "tests").glob("*.py"):
         for node in ast.walk(tree(path)):

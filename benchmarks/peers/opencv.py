@@ -12,6 +12,7 @@ from .. import crops
 from ..cases import Call, Workload
 from . import NotServed
 
+NAME = "OpenCV"
 MODULE = "cv2"
 PACKAGES = ("opencv-python-headless", "numpy")
 TOLERANCE = 0.004
@@ -29,6 +30,8 @@ def prepare(
 ) -> tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]:
     if call.operator != "crop_and_resize":
         raise NotServed(f"OpenCV has no {call.operator}")
+    if workload.levels[0].features.dtype == np.float16:
+        raise NotServed("remap takes no float16")
     import cv2
 
     cv2.setNumThreads(threads)

@@ -8,6 +8,7 @@ import numpy as np
 from ..cases import Call, Workload
 from . import NotServed
 
+NAME = "TensorFlow"
 MODULE = "tensorflow"
 PACKAGES = ("tensorflow-cpu", "numpy")
 

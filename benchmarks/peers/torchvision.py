@@ -13,8 +13,9 @@ import numpy as np
 
 from .. import crops
 from ..cases import IMAGE, Call, Workload, draw_gradients
-from . import NotServed
+from . import NotServed, only_float32_channels_first, only_gradient_to_input
 
+NAME = "torchvision"
 MODULE = "torchvision"
 PACKAGES = ("torchvision", "numpy")
 
@@ -32,7 +33,10 @@ def prepare(
     import torch
     from torchvision import ops
 
+    only_gradient_to_input(NAME, call)
     torch.set_num_threads(threads)
+    if call.operator != "crop_and_resize":
+        only_float32_channels_first(NAME, call)
     if call.operator == "pyramid_pool":
         return pyramid(workload, call)
     if call.operator == "crop_and_resize":
@@ -42,7 +46,7 @@ def prepare(
         operator = ops.roi_align
         options = (call.options["sampling_ratio"], call.options["aligned"])
     elif call.operator == "roi_pool":
-        operator = ops.roi_pool
+        operator = ops.roi_pool  # names its winners, always
         options = ()
     else:
         raise NotServed(f"torchvision has no {call.operator}")

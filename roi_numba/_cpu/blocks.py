@@ -65,14 +65,18 @@ def _turn(cells, first, bins, target, at, stride, lanes):
 
 @inline
 def unpack(cells, target, layout, box, channel, lanes, height, width):
-    """Copy the bins of one box out of scratch, the first half of ``cells``."""
+    """Copy the bins of one box out of scratch, where they begin.
+
+    ``cells`` that have room for them twice may be streamed.
+    """
     channels = min(lanes, layout.channels - channel)
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
     if layout.width_stride == 1 and layout.height_stride == width:
         height, width = 1, height * width
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
-        if height == 1 and layout.channel_stride == width and target.size >= LARGE:
-            half = width * lanes
+        half = width * lanes
+        together = height == 1 and layout.channel_stride == width
+        if together and target.size >= LARGE and cells.size >= 2 * half:
             _turn(cells, 0, width, cells, half, width, lanes)
             stream(cells, half, target, at, half)
             return
