@@ -87,27 +87,21 @@ def to_boxes_of_mean(
     grad_flat, grad_layout, cells = _flat_bins(grad, channel_axis)
     like, _ = DOUBLE if features.dtype.char == "d" else SINGLE
     blocks = -(-source_layout.channels // (LANE_BYTES // like.itemsize))
-    result = np.zeros((len(corners), 4))
-    velocity = np.empty_like(corners)
-    for corner in range(4):
-        velocity[...] = 0
-        velocity[:, corner] = 1
-        products = np.zeros((len(corners), blocks))
-        start = 0
-        while start < len(corners):
-            stop, table, order, groups, _, large = tabulate(
-                rule, "mean", corners, images, start, bins, sizes, options, like,
-                (1 - corner % 2, velocity),
-            )  # fmt: skip
-            for some, too_large in ((groups, False), (large, True)):
-                if len(some):
-                    work = partial(
-                        project, source, source_layout, grad_flat, grad_layout, cells, start,
-                        sizes, bins, table, order, some, too_large, like, products,
-                    )  # fmt: skip
-                    run(work, pairwise(cuts(np.tile(some[:, COST], blocks))))
-            start = stop
-        result[:, corner] = products.sum(axis=1)
+    products = np.zeros((len(corners), blocks, 4))
+    start = 0
+    while start < len(corners):
+        stop, table, order, groups, _, large = tabulate(
+            rule, "mean", corners, images, start, bins, sizes, options, like, rates=True
+        )
+        for some, too_large in ((groups, False), (large, True)):
+            if len(some):
+                work = partial(
+                    project, source, source_layout, grad_flat, grad_layout, cells, start, sizes,
+                    bins, table, order, some, too_large, like, products,
+                )  # fmt: skip
+                run(work, pairwise(cuts(np.tile(some[:, COST], blocks))))
+        start = stop
+    result: NDArray[np.float64] = products.sum(axis=1)
     return result
 
 
