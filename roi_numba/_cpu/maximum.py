@@ -52,32 +52,36 @@ def maximum(
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
             first_bin = k * (bins[0] + bins[1])
-            for cell in range(count):
-                bin_y = first_bin + cell // bins[1]
-                bin_x = first_bin + bins[0] + cell % bins[1]
-                iy, end_y = begin[bin_y], begin[bin_y + 1]
-                ix, end_x = begin[bin_x], begin[bin_x + 1]
-                some = iy < end_y and ix < end_x
-                if some and not naming:
-                    if whole:
-                        at = item(index, iy) + item(index, ix)
-                        best = largest(scratch, at, pitch, end_y - iy, end_x - ix)
-                        store(cells, cell * lanes, best)
-                        continue
-                    best = highest(scratch, index, weight, next_weight, pitch, iy, end_y, ix, end_x)
-                    if not lowest(best):
-                        store(cells, cell * lanes, best)
-                        continue
-                best, row, column = zero, nobody, nobody
-                if some:
-                    best, row, column = compete(
-                        scratch, 0, 1, 1, pitch, index, weight, next_weight, label, whole, iy,
-                        end_y, ix, end_x, unknown, nobody, nobody,
-                    )  # fmt: skip
-                store(cells, cell * lanes, best)
-                if naming:
-                    at = cell * NAME_LANES
-                    store_names(names, at, count * NAME_LANES, row, column, stride[k])
+            cell = 0
+            for bin_y in range(first_bin, first_bin + bins[0]):
+                iy, end_y = item(begin, bin_y), item(begin, bin_y + 1)
+                for bin_x in range(first_bin + bins[0], first_bin + bins[0] + bins[1]):
+                    ix, end_x = item(begin, bin_x), item(begin, bin_x + 1)
+                    here = cell
+                    cell += 1
+                    some = iy < end_y and ix < end_x
+                    if some and not naming:
+                        if whole:
+                            at = item(index, iy) + item(index, ix)
+                            best = largest(scratch, at, pitch, end_y - iy, end_x - ix)
+                            store(cells, here * lanes, best)
+                            continue
+                        best = highest(
+                            scratch, index, weight, next_weight, pitch, iy, end_y, ix, end_x
+                        )
+                        if not lowest(best):
+                            store(cells, here * lanes, best)
+                            continue
+                    best, row, column = zero, nobody, nobody
+                    if some:
+                        best, row, column = compete(
+                            scratch, 0, 1, 1, pitch, index, weight, next_weight, label, whole, iy,
+                            end_y, ix, end_x, unknown, nobody, nobody,
+                        )  # fmt: skip
+                    store(cells, here * lanes, best)
+                    if naming:
+                        at = here * NAME_LANES
+                        store_names(names, at, count * NAME_LANES, row, column, stride[k])
             unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
             if naming:
                 _unpack_names(names, labels, labels_layout, numbers[k], channel, lanes, bins)
