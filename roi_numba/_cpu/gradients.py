@@ -161,6 +161,9 @@ def at_winners(
         output, output_layout,
     )  # fmt: skip
     if rule.argmax == "cell":
+        layouts = names_layout, bins_layout, output_layout
+        if all(each.height_stride == bins[1] * each.width_stride for each in layouts):
+            bins = 1, bins[0] * bins[1]
         work(at_cells, 0, len(corners), *shared, sizes, bins)
     else:
         start = 0
