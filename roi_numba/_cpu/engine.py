@@ -133,12 +133,21 @@ def _rounds(
         for kernel, some in zip(kernels, (groups, large), strict=True):
             if len(some):
                 work = partial(kernel, *shared, order, some, *last)
-                small = cost * blocks <= PORTION_COST and some is groups
-                each = np.repeat if source_layout.channel_stride == 1 else np.tile  # as item_at
-                ends = [0, len(some) * blocks] if small else cuts(each(some[:, COST], blocks))
+                if cost * blocks <= PORTION_COST and some is groups:
+                    ends = [0, len(some) * blocks]
+                else:
+                    ends = cuts(costs_of_items(some, source_layout, lanes))
                 jobs += [(work, portion) for portion in pairwise(ends)]
         yield jobs
         start = stop
+
+
+def costs_of_items(groups: NDArray[np.int64], layout: Layout, lanes: int) -> NDArray[np.int64]:
+    """What each work item costs, in the order of `plan.item_at`."""
+    blocks = -(-layout.channels // lanes)
+    repeat = np.repeat if layout.channel_stride == 1 else np.tile
+    costs: NDArray[np.int64] = repeat(groups[:, COST], blocks)
+    return costs
 
 
 def cuts(costs: NDArray[np.int64]) -> list[int]:

@@ -59,10 +59,10 @@ def decoded(builder, dtype, stored, value_type):
     if dtype == types.boolean:
         stored = builder.icmp_unsigned("!=", stored, broadcast(stored.type, 0))
         return builder.uitofp(stored, value_type)
-    if isinstance(dtype, types.Integer):
+    scalar = getattr(value_type, "element", value_type)
+    if isinstance(dtype, types.Integer) and not isinstance(scalar, ir.IntType):
         convert = builder.sitofp if dtype.signed else builder.uitofp
         return convert(stored, value_type)
-    scalar = getattr(value_type, "element", value_type)
     if dtype == types.float64 and scalar == ir.FloatType():
         return builder.fptrunc(stored, value_type)
     if dtype == types.float32 and scalar == ir.DoubleType():

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import Layout
-from .engine import DOUBLE, SINGLE, cuts, flat
+from .engine import DOUBLE, SINGLE, costs_of_items, cuts, flat
 from .lanes import LANE_BYTES
-from .plan import COST
 from .project import project
 from .scatter import scatter, tiling
 from .tables import tabulate
@@ -86,28 +85,22 @@ def to_boxes_of_mean(
     source, source_layout = flat(features, channel_axis)
     grad_flat, grad_layout, cells = _flat_bins(grad, channel_axis)
     like, _ = DOUBLE if features.dtype.char == "d" else SINGLE
-    blocks = -(-source_layout.channels // (LANE_BYTES // like.itemsize))
-    result = np.zeros((len(corners), 4))
-    velocity = np.empty_like(corners)
-    for corner in range(4):
-        velocity[...] = 0
-        velocity[:, corner] = 1
-        products = np.zeros((len(corners), blocks))
-        start = 0
-        while start < len(corners):
-            stop, table, order, groups, _, large = tabulate(
-                rule, "mean", corners, images, start, bins, sizes, options, like,
-                (1 - corner % 2, velocity),
-            )  # fmt: skip
-            for some, too_large in ((groups, False), (large, True)):
-                if len(some):
-                    work = partial(
-                        project, source, source_layout, grad_flat, grad_layout, cells, start,
-                        sizes, bins, table, order, some, too_large, like, products,
-                    )  # fmt: skip
-                    run(work, pairwise(cuts(np.tile(some[:, COST], blocks))))
-            start = stop
-        result[:, corner] = products.sum(axis=1)
+    lanes = LANE_BYTES // like.itemsize
+    products = np.zeros((len(corners), -(-source_layout.channels // lanes), 4))
+    start = 0
+    while start < len(corners):
+        stop, table, order, groups, _, large = tabulate(
+            rule, "mean", corners, images, start, bins, sizes, options, like, rates=True
+        )
+        for some, too_large in ((groups, False), (large, True)):
+            if len(some):
+                work = partial(
+                    project, source, source_layout, grad_flat, grad_layout, cells, start, sizes,
+                    bins, table, order, some, too_large, like, products,
+                )  # fmt: skip
+                run(work, pairwise(cuts(costs_of_items(some, source_layout, lanes))))
+        start = stop
+    result: NDArray[np.float64] = products.sum(axis=1)
     return result
 
 
@@ -167,6 +160,9 @@ def at_winners(
         output, output_layout,
     )  # fmt: skip
     if rule.argmax == "cell":
+        layouts = names_layout, bins_layout, output_layout
+        if all(each.height_stride == bins[1] * each.width_stride for each in layouts):
+            bins = 1, bins[0] * bins[1]
         work(at_cells, 0, len(corners), *shared, sizes, bins)
     else:
         start = 0

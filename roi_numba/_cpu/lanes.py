@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic, models, register_model
 
-from .formats import broadcast, decoded, encoded, resized, storage_type
+from .formats import decoded, encoded, resized, storage_type
 
 LANE_BYTES = 64
 """One cache line; one AVX-512 register, two of AVX2, four of NEON."""
@@ -104,6 +104,8 @@ def write(typingctx, array, index, value):
     """Store one accumulated value."""
     # A product with a weight of another dtype may be wider than the place it goes to.
     expected = types.float64 if array.dtype == types.float64 else types.float32
+    if isinstance(value, types.Integer):  # a name
+        expected = value
 
     def codegen(context, builder, signature, args):
         array_value, index, number = args
@@ -112,6 +114,22 @@ def write(typingctx, array, index, value):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of an element, which need not exist."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), cgutils.voidptr_t)
+        call = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(builder.module, call, "llvm.prefetch.p0i8")
+        # To be read, into all caches, data.
+        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 @intrinsic
@@ -258,69 +276,6 @@ def accumulate(
 ):  # fmt: skip
     """Add taps to what ``target`` holds, one after the other; else as `combine`."""
     return _combination(source, offsets, weights, target, adding=True)
-
-
-def _beats(builder, value, best):
-    """Where `value` replaces `best` as the maximum: NaN never does, anything replaces NaN."""
-    not_below = builder.fcmp_unordered(">", value, best)
-    return builder.and_(not_below, builder.fcmp_ordered("ord", value, value))
-
-
-@intrinsic
-def beats(typingctx, value, best):
-    """Where `value` replaces `best` as the maximum: NaN never does, anything replaces NaN."""
-
-    def codegen(context, builder, signature, args):
-        return _beats(builder, *args)
-
-    return Lanes(types.boolean, value.count)(value, best), codegen
-
-
-@intrinsic
-def largest(typingctx, source, at, pitch, height, width):
-    """The maximum over a rectangle of at least one pixel in scratch; NaN only if all are."""
-    lanes = _lanes_like(source)
-
-    def codegen(context, builder, signature, args):
-        source_array, at, pitch, height, width = args
-        vector = context.get_value_type(lanes)
-
-        def maximum(start, wins):
-            best = cgutils.alloca_once_value(builder, start)
-            with cgutils.for_range(builder, height) as row:
-                line = builder.add(at, builder.mul(row.index, pitch))
-                with cgutils.for_range(builder, width) as column:
-                    pixel = builder.add(line, builder.mul(column.index, at.type(lanes.count)))
-                    value = _load(context, builder, source, source_array, pixel, vector)
-                    so_far = builder.load(best)
-                    won = wins(value, so_far)
-                    builder.store(builder.select(won, value, so_far), best)
-            return builder.load(best)
-
-        # One instruction a pixel, but it cannot tell a rectangle of NaN from one of -inf: where
-        # a lane ends at -inf, look again.
-        bottom = broadcast(vector, float("-inf"))
-        quick = maximum(bottom, lambda value, best: builder.fcmp_ordered(">", value, best))
-        result = cgutils.alloca_once_value(builder, quick)
-        doubtful = builder.fcmp_ordered("==", quick, bottom)
-        doubtful = builder.bitcast(doubtful, ir.IntType(lanes.count))
-        with cgutils.if_unlikely(builder, builder.icmp_unsigned("!=", doubtful, doubtful.type(0))):
-            careful = maximum(broadcast(vector, float("nan")), lambda *both: _beats(builder, *both))
-            builder.store(careful, result)
-        return builder.load(result)
-
-    intp = types.intp
-    return lanes(source, intp, intp, intp, intp), codegen
-
-
-@intrinsic
-def choose(typingctx, mask, yes, no):
-    """Lane by lane: `yes` where `mask`, else `no`."""
-
-    def codegen(context, builder, signature, args):
-        return builder.select(*args)
-
-    return yes(mask, yes, no), codegen
 
 
 def _transposed(builder, rows):

@@ -140,6 +140,42 @@ def item_at(number, groups, layout, lanes):
     return number % len(groups), number // len(groups) * lanes
 
 
+MAX_GAP = 8
+"""Unread pixels that end a run: fewer cost less than starting another."""
+
+
+@inline
+def list_runs(index, first, last, low, high, position, runs, count, number):
+    """List the runs of pixels that entries from ``first`` up to ``last`` read: (pixel, length).
+
+    ``runs`` holds ``count`` already, of other boxes.  Entry i reads pixel ``index[i]``, from low
+    up to, not including, high; ``number[i]``, which may be ``index[i]``, counts within the runs.
+    ``position`` is all zeros.  Returns how many runs there are now.
+    """
+    for i in range(first, last):
+        position[index[i]] = 1
+    pixels, previous = 0, low - 1 - MAX_GAP
+    for pixel in range(low, high):
+        if position[pixel] == 0:
+            continue
+        gap = pixel - previous - 1
+        if gap >= MAX_GAP:
+            runs[count, 0] = pixel
+            runs[count, 1] = 0
+            count += 1
+            gap = 0
+        pixels += gap
+        position[pixel] = pixels
+        pixels += 1
+        runs[count - 1, 1] += gap + 1
+        previous = pixel
+    for i in range(first, last):
+        number[i] = position[index[i]]
+    for pixel in range(low, high):
+        position[pixel] = 0
+    return count
+
+
 CHUNK = 64
 """Rows and columns of the chunks in which a region too large for scratch is read."""
 
@@ -161,13 +197,13 @@ def scratch_pixels(groups):
 def next_chunk(index, weight, first, last, reach, size):
     """Entries from ``first`` on that lie close together: (end, low, high).
 
-    Each reads ``reach`` pixels from its index on, unless its weight is zero; together they span
-    the pixels from low up to, not including, high.
+    Each reads ``reach`` pixels from its index on, unless its weight is zero; without ``weight``
+    all do.  Together they span the pixels from low up to, not including, high.
     """
     low, high = size, 0
     end = first
     while end < last:
-        if weight[end] != 0:
+        if weight is None or weight[end] != 0:
             begin, stop = index[end], min(index[end] + reach, size)
             if low < high:
                 apart = begin > high + CHUNK_GAP or stop < low - CHUNK_GAP

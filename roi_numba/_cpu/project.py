@@ -1,11 +1,14 @@
-"""The gradient of means to the boxes: inner products of ``grad`` with pooled rates of change."""
+"""The gradient of means to the boxes: the map's weights on one axis, their rates on the other.
+
+``sum(grad * (rates_y @ map @ weights_x.T))`` for either end along y, and the same along x.
+"""
 
 import numpy as np
 
 from .blocks import pack
 from .compile import inline, kernel
-from .contract import ROWS_PIXELS, pool_box, pool_large
-from .lanes import LANE_BYTES, add_product, load, splat, store
+from .contract import ROWS_PIXELS
+from .lanes import LANE_BYTES, add_product, add_scaled, combine, item, load, splat, store
 from .plan import (
     CHUNK,
     FIRST,
@@ -16,33 +19,108 @@ from .plan import (
     X1,
     Y0,
     Y1,
+    item_at,
+    next_chunk,
     scratch_pixels,
 )
 
 
 @inline
-def _product(
-    cells, begin, k, bins, grad, layout, shape, box, channel, lanes, grad_cells, line
+def _project_along(
+    scratch, start, step, table, runs_of, first_bin, bins, across_bin, across, rows, cells,
+    cell_step, across_step, kept, ends, to, lanes,
 ):  # fmt: skip
-    """The inner product of one box's cells with its gradient, over one block of channels.
+    """One box whose region lies in scratch, along one axis: reduce the other, then project.
 
-    A cell without entries has no part in it, whatever its gradient is: NaN, say.
+    ``runs_of`` is the axis' number in ``runs_begin``; its bins begin with ``first_bin``, those of
+    the axis across with ``across_bin``.  Lanes of the gradient to the low and the high end go to
+    ``ends``.  A bin across that weighs nothing has no part, whatever its gradient is: NaN, say.
     """
-    bin_y = k * (bins[0] + bins[1])
-    bin_x = bin_y + bins[0]
-    pack(grad, layout, box, channel, lanes, 0, shape[0], 0, shape[1], grad_cells)
-    total = splat(cells.dtype.type(0), cells)
+    # Out of the loops, which would count references to the arrays at every step.
+    begin, weighed, index, weight = table.begin, table.weighed, table.index, table.weight
+    by_low, by_high, pixel, runs = table.by_low, table.by_high, table.number, table.runs
+    first_run, last_run = table.runs_begin[runs_of], table.runs_begin[runs_of + 1]
+    low_end = splat(ends.dtype.type(0), ends)
+    high_end = low_end
+    columns = 0
+    for run in range(first_run, last_run):
+        columns += runs[run, 1]
+    share = max(1, ROWS_PIXELS // max(1, columns))
+    for o0 in range(0, across, share):
+        n = 0
+        for o in range(o0, min(across, o0 + share)):
+            begins, ends_at = begin[across_bin + o], weighed[across_bin + o]
+            if begins == ends_at:
+                continue
+            to_row = n * columns * lanes
+            for run in range(first_run, last_run):
+                combine(
+                    scratch, start + runs[run, 0] * step, step,
+                    index, weight, begins, ends_at, rows, to_row, lanes, runs[run, 1],
+                )  # fmt: skip
+                to_row += runs[run, 1] * lanes
+            kept[n] = o * across_step
+            n += 1
+        for p in range(bins):
+            for e in range(begin[first_bin + p], begin[first_bin + p + 1]):
+                low, high = item(by_low, e), item(by_high, e)
+                if low == 0 and high == 0:
+                    continue
+                total = splat(ends.dtype.type(0), ends)
+                at = item(pixel, e) * lanes
+                for i in range(n):
+                    value = load(rows, at + i * columns * lanes, rows)
+                    gradient = load(cells, p * cell_step + item(kept, i), cells)
+                    total = add_product(total, value, gradient)
+                if low != 0:
+                    low_end = add_scaled(low_end, low, total)
+                if high != 0:
+                    high_end = add_scaled(high_end, high, total)
+    store(ends, to, low_end)
+    store(ends, to + 2 * lanes, high_end)
+
+
+@inline
+def _project_large(
+    source, layout, image, channel, sizes, bins, table, k, scratch, cells, ends, lanes
+):  # fmt: skip
+    """One box whose region is too large for scratch: bin by bin, in chunks."""
+    begin, index, weight = table.begin, table.index, table.weight
+    by_low, by_high = table.by_low, table.by_high
+    x1_end = splat(ends.dtype.type(0), ends)
+    y1_end, x2_end, y2_end = x1_end, x1_end, x1_end
     for cell in range(bins[0] * bins[1]):
-        y, x = bin_y + cell // bins[1], bin_x + cell % bins[1]
-        if begin[y] == begin[y + 1] or begin[x] == begin[x + 1]:
-            continue
-        value = load(cells, cell * lanes, cells)
-        total = add_product(total, value, load(grad_cells, cell * lanes, cells))
-    store(line, 0, total)
-    result = 0.0
-    for c in range(min(lanes, layout.channels - channel)):
-        result += line[c]
-    return result
+        bin_y = k * (bins[0] + bins[1]) + cell // bins[1]
+        bin_x = k * (bins[0] + bins[1]) + bins[0] + cell % bins[1]
+        gradient = load(cells, cell * lanes, cells)
+        iy = begin[bin_y]
+        while iy < begin[bin_y + 1]:
+            end_y, y0, y1 = next_chunk(index, None, iy, begin[bin_y + 1], 1, sizes[0])
+            ix = begin[bin_x]
+            while ix < begin[bin_x + 1]:
+                end_x, x0, x1 = next_chunk(index, None, ix, begin[bin_x + 1], 1, sizes[1])
+                pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+                for i in range(iy, end_y):
+                    row = (index[i] - y0) * (x1 - x0) - x0
+                    for j in range(ix, end_x):
+                        pixel = load(scratch, (row + index[j]) * lanes, scratch)
+                        value = add_product(splat(ends.dtype.type(0), ends), pixel, gradient)
+                        if weight[j] != 0:
+                            if by_low[i] != 0:
+                                y1_end = add_scaled(y1_end, by_low[i] * weight[j], value)
+                            if by_high[i] != 0:
+                                y2_end = add_scaled(y2_end, by_high[i] * weight[j], value)
+                        if weight[i] != 0:
+                            if by_low[j] != 0:
+                                x1_end = add_scaled(x1_end, by_low[j] * weight[i], value)
+                            if by_high[j] != 0:
+                                x2_end = add_scaled(x2_end, by_high[j] * weight[i], value)
+                ix = end_x
+            iy = end_y
+    store(ends, 0, x1_end)
+    store(ends, lanes, y1_end)
+    store(ends, 2 * lanes, x2_end)
+    store(ends, 3 * lanes, y2_end)
 
 
 @kernel
@@ -50,7 +128,7 @@ def project(
     source, source_layout, grad, grad_layout, grad_shape, start, sizes, bins, table, order, groups,
     large, like, products, first_item, last_item,
 ):  # fmt: skip
-    """Fill ``products[box, block]`` for the items (group, channel block) from first up to last.
+    """Fill ``products[box, block]``, (x1, y1, x2, y2), for the items (group, channel block).
 
     Box k of the table is box ``start + k`` of ``grad`` and of ``products``.  ``large``: no group
     fits scratch.
@@ -60,30 +138,44 @@ def project(
     if not large:
         pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
-    rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
-    count = bins[0] * bins[1]
-    cells = np.empty(count * lanes, like.dtype)
-    grad_cells = np.empty((count + lanes) * lanes, like.dtype)
-    line = np.empty(lanes, like.dtype)
-    for item in range(first_item, last_item):
-        group, block = item % len(groups), item // len(groups)
-        channel = block * lanes
+    rows = np.empty(
+        max(ROWS_PIXELS, min(max(sizes[0], sizes[1]), SCRATCH_PIXELS)) * lanes, like.dtype
+    )
+    cells = np.empty((bins[0] * bins[1] + lanes) * lanes, like.dtype)
+    kept = np.empty(max(bins[0], bins[1]), np.int64)
+    ends = np.empty(4 * lanes, like.dtype)
+    down, right = bins[1] * lanes, lanes
+    for number in range(first_item, last_item):
+        group, channel = item_at(number, groups, source_layout, lanes)
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         image = groups[group, IMAGE]
         if image < 0:
             continue
+        pitch = (x1 - x0) * lanes
         if not large:
             pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
+            box = start + k
+            pack(grad, grad_layout, box, channel, lanes, 0, grad_shape[0], 0, grad_shape[1], cells)
             if large:
-                pool_large(
+                _project_large(
                     source, source_layout, image, channel, sizes, bins, table, k, scratch, cells,
-                    lanes,
+                    ends, lanes,
                 )  # fmt: skip
             else:
-                pool_box(scratch, x0, bins, table, k, rows, cells, lanes)
-            products[start + k, block] = _product(
-                cells, table.begin, k, bins, grad, grad_layout, grad_shape, start + k, channel,
-                lanes, grad_cells, line,
-            )  # fmt: skip
+                bin_y = k * (bins[0] + bins[1])
+                bin_x = bin_y + bins[0]
+                _project_along(
+                    scratch, -x0 * lanes, lanes, table, 2 * k + 1, bin_x, bins[1], bin_y, bins[0],
+                    rows, cells, right, down, kept, ends, 0, lanes,
+                )  # fmt: skip
+                _project_along(
+                    scratch, -y0 * pitch, pitch, table, 2 * k, bin_y, bins[0], bin_x, bins[1],
+                    rows, cells, down, right, kept, ends, lanes, lanes,
+                )  # fmt: skip
+            for corner in range(4):
+                total = 0.0
+                for c in range(min(lanes, source_layout.channels - channel)):
+                    total += ends[corner * lanes + c]
+                products[box, channel // lanes, corner] = total

@@ -16,13 +16,11 @@ import numpy as np
 from .._scalar import MANY_SAMPLES
 from .compile import inline, kernel, named_after
 from .lanes import LANE_BYTES
-from .plan import SCRATCH_PIXELS, arrange, place
+from .plan import SCRATCH_PIXELS, arrange, list_runs, place
+from .rates import Rates, rates_of
 
 ROUND_ENTRIES = 2**16
 """Table entries after which the remaining boxes wait for the next round: 2 MiB in all."""
-
-MAX_GAP = 8
-"""Unread columns that end a run: fewer cost less than starting another."""
 
 Bands = namedtuple("Bands", "begin index weight runs_begin runs")
 Bands.__doc__ = """Entry i weighs pixel ``index[i]`` by ``weight[i]``.
@@ -82,7 +80,7 @@ def bands_of(rule, moving):
         corners, motion, moved, images, start, bins, sizes, options, table, windows, sums, position,
         compact,
     ):  # fmt: skip
-        index, weight, line = table.index, table.weight, table.runs
+        index, weight = table.index, table.weight
         at, runs, bin_number = 0, 0, 0
         table.begin[0] = 0
         table.runs_begin[0] = 0
@@ -128,27 +126,9 @@ def bands_of(rule, moving):
                 if axis == 0:
                     height = high - low
                 elif compact and height * (high - low) <= SCRATCH_PIXELS:
-                    for i in range(axis_begin, at):
-                        position[index[i]] = 1
-                    columns, previous = 0, -1 - MAX_GAP
-                    for column in range(low, high):
-                        if position[column] == 0:
-                            continue
-                        gap = column - previous - 1
-                        if gap >= MAX_GAP:
-                            line[runs, 0] = column
-                            line[runs, 1] = 0
-                            runs += 1
-                            gap = 0
-                        columns += gap
-                        position[column] = columns
-                        columns += 1
-                        line[runs - 1, 1] += gap + 1
-                        previous = column
-                    for i in range(axis_begin, at):
-                        index[i] = position[index[i]]
-                    for column in range(low, high):
-                        position[column] = 0
+                    runs = list_runs(
+                        index, axis_begin, at, low, high, position, table.runs, runs, index
+                    )
             table.runs_begin[k + 1] = runs
         return start + count
 
@@ -284,12 +264,14 @@ def items_of(rule, steep):
 
 
 def tabulate(
-    rule, reduce, corners, images, start, bins, sizes, options, like, motion=None, placed=True
+    rule, reduce, corners, images, start, bins, sizes, options, like, motion=None, placed=True,
+    rates=False,
 ):  # fmt: skip
     """Tabulate as many boxes from ``start`` on as fit.
 
     ``motion``: an axis and how the corners move along it (`bands_of`).  Unless ``placed``, pixels
-    stay pixels, nothing is grouped, and maxima have slopes.  Returns the box to go on with, the
+    stay pixels, nothing is grouped, and maxima have slopes.  ``rates``: means have `Rates`.
+    Returns the box to go on with, the
     table, the order of its boxes, their groups and what those cost, and the groups that are too
     large for scratch.
     """
@@ -298,17 +280,30 @@ def tabulate(
     count = min(len(images) - start, max(1, ROUND_ENTRIES // both))
     capacity = min(ROUND_ENTRIES, 1024 + 8 * count * both)
     begin = np.empty(count * both + 1, np.int64)
-    per_box = np.empty(count + 1, np.int64)
+    per_box = np.empty((2 if rates else 1) * count + 1, np.int64)
     order, groups = np.empty(count, np.int64), np.empty((count, 8), np.int64)
     # Scratch is made here: what makes an array in a kernel takes 0.1 s to compile.
     windows = np.empty((count + 1, 6), np.int64)
+    longest = max(sizes)
     moved, velocity = motion or (-1, corners)
     stop = start
     while stop == start:
         index, weight = np.empty(capacity, np.int32), np.empty(capacity, like.dtype)
-        if reduce == "mean":
+        if rates:
+            runs = np.empty((capacity, 2), np.int32)
+            by_low, by_high = np.empty((2, capacity), like.dtype)
+            table = Rates(
+                begin, np.empty_like(begin), index, weight, by_low, by_high, np.empty_like(index),
+                per_box, runs,
+            )  # fmt: skip
+            sums, position = np.zeros((3, longest), corners.dtype), np.zeros(longest, np.int32)
+            stop, n, cost, large = rates_of(rule)(
+                corners, images, start, bins, sizes, options, table, order, groups, windows, sums,
+                position, lanes,
+            )  # fmt: skip
+        elif reduce == "mean":
             table = Bands(begin, index, weight, per_box, np.empty((capacity, 2), np.int32))
-            sums, position = np.zeros(max(sizes), corners.dtype), np.zeros(sizes[1], np.int32)
+            sums, position = np.zeros(longest, corners.dtype), np.zeros(longest, np.int32)
             stop, n, cost, large = bands_of(rule, motion is not None)(
                 corners, velocity, moved, images, start, bins, sizes, options, table, order,
                 groups, windows, sums, position, lanes,

@@ -1,7 +1,9 @@
 """The gradients of maxima: each bin's goes to its winner, and to the box through the winner."""
 
+import numpy as np
+
 from .compile import inline, kernel
-from .lanes import item, read, write
+from .lanes import item, prefetch, read, write
 
 BLOCK = 16
 """Channels of a work item: so many planes of a small map fit L2 while all boxes are added."""
@@ -19,12 +21,16 @@ def _line(layout, number, channel):
 
 
 @inline
-def _find(label, first, last, name):
-    """The entry called ``name``, or -1."""
-    for e in range(first, last):
-        if item(label, e) == name:
-            return e
-    return -1
+def _first_names(label, begin, first_bin, called):
+    """For every bin of a box, what its entries are called less their numbers.
+
+    They are called by consecutive numbers, except where they weigh nothing.
+    """
+    for b in range(len(called)):
+        e, last = item(begin, first_bin + b), item(begin, first_bin + b + 1)
+        while e < last and item(label, e) < 0:
+            e += 1
+        called[b] = item(label, e) - e if e < last else 0
 
 
 @kernel
@@ -43,31 +49,50 @@ def at_cells(
     layout = target_layout if scattering else source_layout
     step, row_step = layout.width_stride, layout.height_stride
     in_order = row_step == width * step
+    name_step, grad_step = names_layout.width_stride, grad_layout.width_stride
     blocks = (layout.channels + BLOCK - 1) // BLOCK
     for number in range(first_item, last_item):
         image, channel = number // blocks, number % blocks * BLOCK
         for i in range(first_box[image], first_box[image + 1]):
             box = order[i]
+            ahead = order[min(i + 1, first_box[image + 1] - 1)] - box
             for c in range(channel, min(channel + BLOCK, layout.channels)):
                 plane = _line(layout, image, c)
                 name_line = _line(names_layout, box, c)
                 grad_line = _line(grad_layout, box, c)
                 pooled_line = _line(pooled_layout, box, c)
+                # The next box's are elsewhere in memory, where no CPU looks for them by itself.
+                for cell in range(0, bins[0] * bins[1], 8):
+                    prefetch(names, name_line + ahead * names_layout.stride + cell * name_step)
+                for cell in range(0, bins[0] * bins[1], 16):
+                    prefetch(grad, grad_line + ahead * grad_layout.stride + cell * grad_step)
                 for _ in range(bins[0]):
-                    for q in range(bins[1]):
-                        name = item(names, name_line + q * names_layout.width_stride)
+                    at_name, at_grad, at_pooled = name_line, grad_line, pooled_line
+                    if scattering and in_order:  # what is usual, in a loop that fits registers
+                        for _ in range(bins[1]):
+                            name = item(names, at_name)
+                            if name < 0 or name >= pixels:
+                                if name != -1:
+                                    return box
+                            else:
+                                _add(target, plane + name * step, read(grad, at_grad, like), like)
+                            at_name += name_step
+                            at_grad += grad_step
+                    for _ in range(0 if scattering and in_order else bins[1]):
+                        name = item(names, at_name)
                         if name >= 0 and name < pixels:
                             at = plane + name * step
                             if not in_order:
                                 at = plane + name // width * row_step + name % width * step
                             if scattering:
-                                value = read(grad, grad_line + q * grad_layout.width_stride, like)
-                                _add(target, at, value, like)
+                                _add(target, at, read(grad, at_grad, like), like)
                             else:
-                                value = read(source, at, like)
-                                write(pooled, pooled_line + q * pooled_layout.width_stride, value)
+                                write(pooled, at_pooled, read(source, at, like))
                         elif name != -1:
                             return box
+                        at_name += name_step
+                        at_grad += grad_step
+                        at_pooled += pooled_layout.width_stride
                     name_line += names_layout.height_stride
                     grad_line += grad_layout.height_stride
                     pooled_line += pooled_layout.height_stride
@@ -113,6 +138,7 @@ def at_samples(
     if scattering:
         down, right = target_layout.height_stride, target_layout.width_stride
     zero = like.dtype.type(0)
+    called = np.empty(bins[0] + bins[1], np.int64)
     for number in range(first_item, last_item):
         image, block = number // blocks, number % blocks
         for i in range(first_box[image], first_box[image + 1]):
@@ -120,25 +146,32 @@ def at_samples(
             box, stride = start + k, max(strides[k], 1)
             bin_y = k * (bins[0] + bins[1])
             bin_x = bin_y + bins[0]
+            _first_names(label, begin, bin_y, called)
             x1, y1, x2, y2 = 0.0, 0.0, 0.0, 0.0
             for c in range(block * BLOCK, min(block * BLOCK + BLOCK, channels)):
                 name_line = _line(names_layout, box, c)
                 grad_line = _line(grad_layout, box, c)
                 pooled_line = _line(pooled_layout, box, c)
                 plane = _line(target_layout if scattering else source_layout, image, c)
-                for cell in range(bins[0] * bins[1]):
-                    p, q = cell // bins[1], cell % bins[1]
+                p, q = 0, -1
+                for _ in range(bins[0] * bins[1]):
+                    q += 1
+                    if q == bins[1]:
+                        p, q = p + 1, 0
                     at = name_line + p * names_layout.height_stride + q * names_layout.width_stride
                     name = item(names, at)
                     if name == -1:
                         continue
                     if name < 0:
                         return box
-                    first, last = item(begin, bin_y + p), item(begin, bin_y + p + 1)
-                    y = _find(label, first, last, name // stride)
-                    first, last = item(begin, bin_x + q), item(begin, bin_x + q + 1)
-                    x = _find(label, first, last, name % stride)
-                    if y < 0 or x < 0:
+                    name_y = name // stride
+                    name_x = name - name_y * stride
+                    y, x = name_y - item(called, p), name_x - item(called, bins[0] + q)
+                    if y < item(begin, bin_y + p) or y >= item(begin, bin_y + p + 1):
+                        return box
+                    if x < item(begin, bin_x + q) or x >= item(begin, bin_x + q + 1):
+                        return box
+                    if item(label, y) != name_y or item(label, x) != name_x:
                         return box
                     g = zero
                     if len(grad):
