@@ -85,3 +85,27 @@ def test_a_large_result_begins_with_a_line(threads):
     assert whole.ctypes.data % 64 == 0
     assert whole.flags.c_contiguous
     assert whole.flags.writeable
+
+
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_gradient_to_a_large_map_is_like_those_of_its_parts(dtype, channel_axis):
+    # Every channel of its own, and one box that covers the map, so that whole planes are written.
+    axis = channel_axis % 4
+    channels = LARGE // (12 * 14) + 16
+    boxes = np.array([[0, 0, 14, 12.0], [2, 3, 9, 9]])
+    shape = (2, channels, *SIZE) if axis == 1 else (2, *SIZE, channels)
+    grad = np.random.default_rng(2).standard_normal(shape).astype(dtype)
+    features = case(dtype, channel_axis, channels)
+
+    def gradient(part):
+        return roi_numba.roi_align_backward(
+            grad.take(part, axis), features.take(part, axis), boxes, sampling_ratio=2,
+            batch_indices=np.zeros(2, int), channel_axis=channel_axis, needs=("input",),
+        )[0]  # fmt: skip
+
+    whole = gradient(range(channels))
+    assert whole.size >= LARGE
+    middle = channels // 2 // 16 * 16  # a block has the same sums wherever it begins
+    parts = [gradient(range(middle)), gradient(range(middle, channels))]
+    assert_same_bits(whole, np.concatenate(parts, axis))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import pack, unpack
+from .blocks import expect, pack, unpack
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, add_scaled, combine, load, splat, store
 from .plan import (
@@ -74,6 +74,7 @@ def contract(
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
         image = groups[group, IMAGE]
         pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+        expect(source, source_layout, image, channel + lanes, lanes, y0, y1, x0, x1)
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
             pool_box(scratch, x0, bins, table, k, rows, cells, lanes)

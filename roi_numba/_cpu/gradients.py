@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .blocks import Layout
 from .engine import DOUBLE, SINGLE, costs_of_items, cuts, flat
 from .lanes import LANE_BYTES
+from .pages import zeros
 from .project import project
 from .scatter import scatter, tiling
 from .tables import tabulate
@@ -36,7 +37,7 @@ def to_map_of_mean(
 
     With a `motion` it is the gradient of the mean's rate of change (`tables.bands_of`).
     """
-    result = np.zeros(shape, grad.dtype)
+    result = zeros(shape, grad.dtype)
     y_axis, x_axis = (2, 3) if channel_axis == 1 else (1, 2)
     sizes = result.shape[y_axis], result.shape[x_axis]
     bins = grad.shape[y_axis], grad.shape[x_axis]

@@ -125,8 +125,8 @@ def prefetch(typingctx, array, index):
         pointer = builder.bitcast(builder.gep(data, [args[1]]), cgutils.voidptr_t)
         call = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
         function = cgutils.get_or_insert_function(builder.module, call, "llvm.prefetch.p0i8")
-        # To be read, into all caches, data.
-        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
+        # To be read, into L2, data.
+        builder.call(function, [pointer, INT32(0), INT32(2), INT32(1)])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import pack, unpack
+from .blocks import expect, pack, unpack
 from .candidates import compete, highest, largest, lowest, store_names
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, item, splat, store
@@ -51,6 +51,7 @@ def maximum(
         pitch = (x1 - x0) * lanes
         image = groups[group, IMAGE]
         pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
+        expect(source, source_layout, image, channel + lanes, lanes, y0, y1, x0, x1)
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
             first_bin = k * (bins[0] + bins[1])

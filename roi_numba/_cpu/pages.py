@@ -27,17 +27,30 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     clear it both, of which one is thrown away (c4-head, two threads: 27.7 ms of CPU, now 22.5).
     So they share the pages first.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size < LARGE:
-        return np.empty(shape, dtype)
-    memory = np.empty(size + LANE_BYTES, np.uint8)
-    start = -memory.ctypes.data % LANE_BYTES
-    memory = memory[start : start + size]
-    if get_num_threads() > 1:
+    array = _on_a_line(np.empty, shape, dtype)
+    size = array.nbytes
+    if size >= LARGE and get_num_threads() > 1:
+        memory = array.reshape(-1).view(np.uint8)
         page = -memory.ctypes.data % HUGE_PAGE
 
         def touch(first: int, last: int) -> None:
             memory[first:last:PAGE] = 0
 
         run(touch, pairwise([0, *range(page or HUGE_PAGE, size, HUGE_PAGE), size]))
-    return memory.view(dtype).reshape(shape)
+    return array
+
+
+def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return a new array of zeros, which begins as those of `empty` do."""
+    return _on_a_line(np.zeros, shape, dtype)
+
+
+def _on_a_line(new: Any, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < LARGE:
+        array: NDArray[Any] = new(shape, dtype)
+        return array
+    memory = new(size + LANE_BYTES, np.uint8)
+    start = -memory.ctypes.data % LANE_BYTES
+    array = memory[start : start + size].view(dtype).reshape(shape)
+    return array

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from .blocks import pack
+from .blocks import expect, pack
 from .compile import inline, kernel
 from .contract import ROWS_PIXELS
 from .lanes import LANE_BYTES, add_product, add_scaled, combine, item, load, splat, store
@@ -158,6 +158,8 @@ def project(
             k = order[i]
             box = start + k
             pack(grad, grad_layout, box, channel, lanes, 0, grad_shape[0], 0, grad_shape[1], cells)
+            coming = start + order[min(i + 1, len(order) - 1)]
+            expect(grad, grad_layout, coming, channel, lanes, 0, grad_shape[0], 0, grad_shape[1])
             if large:
                 _project_large(
                     source, source_layout, image, channel, sizes, bins, table, k, scratch, cells,

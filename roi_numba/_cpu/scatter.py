@@ -6,7 +6,7 @@ box after box, so the sum is the same for any number of threads, and needs no at
 
 import numpy as np
 
-from .blocks import Layout, pack, unpack
+from .blocks import Layout, expect, pack, unpack
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, accumulate, combine, splat, store
 from .plan import SCRATCH_PIXELS
@@ -117,6 +117,11 @@ def scatter(
                 pack(
                     grad, grad_layout, start + k, channel, lanes, 0, grad_shape[0], 0,
                     grad_shape[1], cells,
+                )  # fmt: skip
+                coming = order[min(i + 1, len(order) - 1)]
+                expect(
+                    grad, grad_layout, start + coming, channel, lanes, 0, grad_shape[0], 0,
+                    grad_shape[1],
                 )  # fmt: skip
                 _add_box(
                     cells, bins[1], turned, fy, ly, fx, lx, bin_rows, tile_width, tile, y0, x0,
