@@ -30,7 +30,6 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_ext", "_static"]
-suppress_warnings = ["toc.empty_glob"]  # until the pages of understand/ are there
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
