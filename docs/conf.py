@@ -21,6 +21,7 @@ version = release = roi_numba.__version__
 extensions = [
     "capabilities",
     "mathml",
+    "measured",
     "myst_nb",
     "numpydoc",
     "optional",
