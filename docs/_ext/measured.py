@@ -33,7 +33,7 @@ def figures() -> dict[str, dict[str, tuple[str, str]]]:
             if row.get("times")
         }
         for (call, side), time in seconds.items():
-            said["ms"][f"{call} {side}"] = f"{_short(1000 * time)} ms", place
+            said["ms"][f"{call} {side}"] = f"{_short(1000 * time)}\N{NO-BREAK SPACE}ms", place
             if (call, "roi_numba") in seconds:
                 ratio = _short(time / seconds[call, "roi_numba"], 2)
                 said["ratio"][f"{call} {side}"] = ratio, place
