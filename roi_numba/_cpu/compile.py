@@ -28,9 +28,9 @@ if hasattr(os, "register_at_fork"):
         after_in_child=global_compiler_lock.release,
     )
 
-# A symbol names a record, as which 16-bit floats come, by a number that Numba counts in the process:
-# a kernel for float16 and one for bfloat16, each compiled by a process that had no other, had the
-# same, and whoever loaded both from the cache ran one of them for both.
+# A symbol names a record, as which 16-bit floats come, by a number counted in the process: a kernel
+# for float16 and one for bfloat16, compiled by two processes, could have the same, and whoever
+# loaded both from the cache ran one of them for both.
 types.Record.mangling_args = property(lambda self: (type(self).__name__, (self.name,)))
 
 DAMAGE = (
