@@ -69,6 +69,7 @@ def test_the_page_changes_these_files():
         "tests/operators.py",
         "tests/reference.py",
         "tests/reference_gradients.py",
+        "tests/test_odd_input.py",
         "tests/test_reference_gradients.py",
         "tests/test_worked_examples.py",
     }
@@ -86,6 +87,7 @@ def test_it_pools_and_has_gradients(copy):
     forward = "center_pool and float64 and (equals_reference or huge or nan)"
     assert pytest_in(copy, "tests/test_forward.py", "-k", forward) == 3
     assert pytest_in(copy, "tests/test_worked_examples.py", "-k", "example0-float64") == 2
+    assert pytest_in(copy, "tests/test_odd_input.py", "-k", "center_pool and reversed") == 1
     assert pytest_in(copy, "roi_numba/center_pool.py") == 2
     backward = "center_pool and equal_reference and dtypes1"
     assert pytest_in(copy, "tests/test_backward.py", "-k", backward) >= 1
