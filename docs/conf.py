@@ -1,0 +1,78 @@
+"""The site: `sphinx-build -W docs build/site`.
+
+Nothing here needs the network.  Formulas become MathML while the site is built, and objects of
+other libraries are found in their own inventories where those can be reached, else in the short
+ones of `inventories/`.
+"""
+
+import sys
+from pathlib import Path
+
+import roi_numba
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE / "_ext"), str(HERE.parent / "tests")]  # the latter for its operator table
+
+project = "roi_numba"
+author = "the authors of roi_numba"
+copyright = "the authors of roi_numba, Apache-2.0"
+version = release = roi_numba.__version__
+
+extensions = [
+    "mathml",
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+]
+exclude_patterns = ["_ext", "_static"]
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120  # the first call of an operator compiles
+nb_merge_streams = True
+
+numpydoc_show_class_members = False
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
+
+html_math_renderer = "mathml"
+html_theme = "pydata_sphinx_theme"
+html_title = "roi_numba"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+
+def _inventory(name: str, url: str) -> tuple[str, tuple[None, str]]:
+    return url, (None, str(HERE / "inventories" / f"{name}.txt"))
+
+
+intersphinx_timeout = 5
+intersphinx_mapping = {
+    name: _inventory(name, url)
+    for name, url in {
+        "cupy": "https://docs.cupy.dev/en/stable/",
+        "jax": "https://docs.jax.dev/en/latest/",
+        "numba": "https://numba.readthedocs.io/en/stable/",
+        "numpy": "https://numpy.org/doc/stable/",
+        "python": "https://docs.python.org/3/",
+        "scipy": "https://docs.scipy.org/doc/scipy/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+    }.items()
+}
