@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Polygon, Rectangle
+from matplotlib.patches import Polygon, Rectangle
 
 from roi_numba._figure import _ASKED, _INK, _QUIET, _READ
 
@@ -76,10 +76,10 @@ class Panel:
             shape = {"fill": False, "edgecolor": edge, "linewidth": width, **style}
             self.axes.add_patch(Rectangle(corner, *sides, **shape))
 
-    def dot(self, x: float, y: float, color: str = READ, radius: float = 2.2) -> None:
-        """Draw a point with a rim of the page's colour."""
-        shape = {"facecolor": color, "edgecolor": PAPER, "linewidth": 0.6, "zorder": 4}
-        self.axes.add_patch(Circle((x, y), radius, **shape))
+    def dots(self, x: Any, y: Any, color: str = READ, radius: float = 2.2) -> None:
+        """Draw points with a rim of the page's colour."""
+        rim = {"markeredgecolor": PAPER, "markeredgewidth": 0.6}
+        self.axes.plot(x, y, "o", color=color, markersize=2 * radius, zorder=4, **rim)
 
     def arrow(self, x1: float, y1: float, x2: float, y2: float, color: str = INK) -> None:
         """Draw an arrow with a head of fixed size."""
@@ -124,8 +124,8 @@ class Panel:
         drawing = re.sub(r"(font: [^\";]*?px) [^\";]*", r"\1 var(--pst-font-family-base)", drawing)
         for color, variable in VARIABLES.items():
             drawing = re.sub(color, f"var({variable})", drawing, flags=re.IGNORECASE)
-        # A plain page has no blank lines, which would end HTML inside Markdown.
-        return re.sub(r"\n\s*", "\n", drawing)
+        # What nothing refers to, and would be twice in a page of several drawings.
+        return re.sub(r'(?<=<g) id="[^"]*"|<!--.*?-->|\n\s*(?=\n)', "", drawing)
 
 
 @dataclass(frozen=True)
@@ -134,19 +134,20 @@ class Drawing:
 
     panels: Sequence[Panel]
     caption: str
+    wide: bool
 
     def _repr_html_(self) -> str:
         label = html.escape(re.sub(r"<[^>]*>", "", self.caption), quote=True)
         row = "".join(panel.svg() for panel in self.panels)
         return (
-            f'<figure class="panels"><div role="img" aria-label="{label}">{row}</div>'
+            f'<figure class="panels{" wide" if self.wide else ""}"><div role="img" aria-label="{label}">{row}</div>'
             f"<figcaption>{self.caption}</figcaption></figure>"
         )
 
 
-def show(*panels: Panel, caption: str) -> Drawing:
-    """Return panels as one figure, the last line of a cell."""
-    return Drawing(panels, caption)
+def show(*panels: Panel, caption: str, wide: bool = False) -> Drawing:
+    """Return panels as one figure, the last line of a cell; wide ones are below each other."""
+    return Drawing(panels, caption, wide)
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -4,7 +4,8 @@ An image of 800 x 800 pixels, a feature map of stride 32, hence of 25 x 25 cells
 665 x 665 pixels, one of which does not start at 0; 7 x 7 bins.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ BOXES = {"the box from 0 to 665": FIRST, "moved by 100, from 100 to 765": SECOND
 
 _ROW, _COLUMN = np.mgrid[0:CELLS, 0:CELLS]
 _WAVES = 4.6 + 3.1 * np.sin(0.55 * _COLUMN + 0.35 * _ROW) + 2.4 * np.cos(0.8 * _ROW - 0.3 * _COLUMN)
-MAP: NDArray[np.float64] = np.clip(np.rint(_WAVES), 0, 9)
+MAP: NDArray[np.float64] = np.clip(np.rint(_WAVES), 0, 9) + 0.0
 """The values of the cells, whole numbers from 0 to 9, so that they can be added by hand."""
 
 COLUMNS: NDArray[np.float64] = np.broadcast_to(np.arange(float(CELLS)), (CELLS, CELLS))
@@ -96,44 +97,32 @@ def _picture() -> NDArray[np.uint8]:
 # ---- one axis ------------------------------------------------------------------------------
 
 
-def axis(op: Callable[..., Any], caption: str, *, edges: bool = True, **rule: Any) -> Drawing:
+def axis(op: Callable[..., Any], caption: str, **rule: Any) -> Drawing:
     """One axis of both boxes: the image, the cells of the map, the bins and their samples."""
-    panels = [
-        axis_panel(op, (box[0], box[2]), title, edges=edges, **rule)
-        for title, box in BOXES.items()
-    ]
-    return show(*panels, caption=caption)
+    panels = [axis_panel(op, (box[0], box[2]), title, **rule) for title, box in BOXES.items()]
+    return show(*panels, caption=caption, wide=True)
 
 
 def axis_panel(
-    op: Callable[..., Any], interval: tuple[float, float], title: str, note: str = "", *,
-    edges: bool = True, **rule: Any,
-) -> Panel:  # fmt: skip
-    """One axis of one box; ``edges`` writes below each bin where it starts and ends."""
+    op: Callable[..., Any], interval: tuple[float, float], title: str, note: str = "", **rule: Any
+) -> Panel:
+    """One axis of one box."""
     read = reads(op, interval, **rule)
-    panel = Panel(196, title[0].upper() + title[1:], note)
+    panel = Panel(172, title[0].upper() + title[1:], note)
     top = 92
     _ruler(panel, 60, interval)
     _cells(panel, top, read.weights)
-    _place = 8 + WIDE * np.array(interval) / STRIDE
-    for x in _place:
-        panel.line([x, x], [48, top + WIDE + 4], ASKED, 1.2, linestyle=(0, (2, 2)), zorder=1)
+    ends = 8 + WIDE * np.array(interval) / STRIDE
+    for x in ends:
+        panel.line([x, x], [60, top + WIDE + 4], ASKED, 1.2, linestyle=(0, (2, 2)), zorder=1)
     for p, (low, high) in enumerate(read.bins):
         y = top + WIDE + 16 + 26 * (p % 2)
         left, right = 8 + WIDE * low, 8 + WIDE * high
         panel.bracket(left, right, y, READ)
-        if edges:
-            shown = (low, high) if op is roi_pool else (low - 0.5, high - 0.5)
-            label = "–".join(number(value, 1) for value in shown)
-            panel.text(min((left + right) / 2, WIDTH - 17), y + 14, label, 9, READ)
+        label = f"{number(low)}–{number(high)}" if high > low else number(low)
+        panel.text(min((left + right) / 2, WIDTH - 17), y + 14, label, 9, READ)
         inside = read.samples.reshape(len(read.bins), -1)[p]
-        for sample in inside:
-            panel.dot(8 + WIDE * sample, y)
-    for sample in read.samples:
-        panel.dot(8 + WIDE * sample, top + WIDE / 2, radius=1.6)
-    what = "bins: first cell – cell after the last" if op is roi_pool else "bins, in cells' numbers"
-    panel.text(8, 190, what + (" (dots: samples)" if len(read.samples) else ""), 9, QUIET,
-               ha="left")  # fmt: skip
+        panel.dots(8 + WIDE * inside, np.full(len(inside), y))
     return panel
 
 
@@ -148,8 +137,7 @@ def _ruler(panel: Panel, y: float, interval: tuple[float, float]) -> None:
     panel.line([low, high], [y - 2, y - 2], ASKED, 4)
     for value, x in zip(interval, (low, high), strict=True):
         label = f"{number(value)} px = {number(value / STRIDE, 3)}" if value else "0"
-        panel.text(x, y - 10, label, 9, ASKED, ha="left" if x < 40 else "right" if x > 180 else
-                   "center")  # fmt: skip
+        panel.text(x, y - 10, label, 9, ASKED, ha="left" if x < WIDTH / 2 else "right")
 
 
 def _side(pixel: int) -> str:
@@ -165,6 +153,87 @@ def _cells(panel: Panel, top: float, weights: NDArray[np.float64]) -> None:
             panel.box(left, top, left + WIDE, top + WIDE, fill=READ, alpha=0.28)
         panel.box(left, top, left + WIDE, top + WIDE, edge=EDGE, width=0.7)
         panel.text(left + WIDE / 2, top + WIDE - 3.4, f"{cell}", 8)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; a notebook displays it as HTML."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def _repr_html_(self) -> str:
+        def line(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(line(row, "td") for row in self.rows)
+        return (
+            '<div class="facts pst-scrollable-table-container"><table class="table">'
+            f"<thead>{line(self.head, 'th')}</thead><tbody>{body}</tbody></table></div>"
+        )
+
+
+def misread(op: Callable[..., Any], interval: tuple[float, float], **rule: Any) -> tuple[float, ...]:
+    """By how many image pixels it reads beyond the first end of the interval, and the second."""
+    bins = STRIDE * reads(op, interval, **rule).bins
+    return float(np.nanmin(bins) - interval[0]), float(np.nanmax(bins) - interval[1])
+
+
+def cost(op: Callable[..., Any], **rule: Any) -> Table:
+    """What is read of either box, and how far that is from what was asked for."""
+    rows = []
+    for box in BOXES.values():
+        interval = box[0], box[2]
+        bins = reads(op, interval, **rule).bins
+        low, high = float(np.nanmin(bins)), float(np.nanmax(bins))
+        off = misread(op, interval, **rule)
+        rows.append([
+            f"{number(interval[0])} – {number(interval[1])}",
+            f"{number(low)} – {number(high)}",
+            f"{number(low * STRIDE, 1)} – {number(high * STRIDE, 1)}",
+            *(f"{_signed(value, 1)} px, {_signed(value / STRIDE, 2)} cells" for value in off),
+        ])  # fmt: skip
+    return Table(
+        ("asked for, px", "read, cells", "read, px", "start off by", "end off by"), rows
+    )
+
+
+def _signed(value: float, digits: int) -> str:
+    text = number(abs(value), digits)
+    return text if text == "0" else f"{'−' if value < 0 else '+'}{text}"
+
+
+# ---- a box that moves ----------------------------------------------------------------------
+
+
+def slide(
+    op: Callable[..., Any], shifts: NDArray[np.float64], row: int = 2, column: int = 3,
+    map: Any = MAP, **options: Any,
+) -> NDArray[np.float64]:  # fmt: skip
+    """The value of one bin while the first box moves to the right."""
+    boxes = np.array([[0, FIRST[0] + shift, FIRST[1], FIRST[2] + shift, FIRST[3]]
+                      for shift in shifts])  # fmt: skip
+    pooled = op(map[None, None], boxes, BINS, 1 / STRIDE, **options)
+    return np.asarray(pooled[:, 0, row, column])
+
+
+SHIFTS: NDArray[np.float64] = np.linspace(0, 96, 385)
+
+
+def slide_panel(
+    title: str, note: str, *curves: tuple[str, str, NDArray[np.float64]], height: float = 220
+) -> Panel:
+    """Curves over the shift of the box, (name, color, values) each."""
+    panel = Panel(height, title, note)
+    for place, (name, color, _) in enumerate(curves):
+        panel.text(34 + 96 * place, 46, name, 10, color, ha="left", weight="bold")
+    chart = panel.chart(34, 56, WIDTH - 52, height - 56 - 34)
+    for _, color, values in curves:
+        chart.plot(SHIFTS, values, color=color, linewidth=2)
+    chart.set(xlim=(0, SHIFTS[-1]))
+    chart.set_xticks(range(0, 97, 32), [f"{shift} px" for shift in range(0, 97, 32)])
+    panel.text(WIDTH - 18, height - 4, "the box moves to the right by", 9, QUIET, ha="right")
+    return panel
 
 
 # ---- the map -------------------------------------------------------------------------------
@@ -195,9 +264,7 @@ def plane_panel(
             )  # fmt: skip
             marked = (row, column) == (2, 3)
             panel.box(*corners, fill=READ, alpha=0.55 if marked else 0.12, edge=READ, width=0.8)
-    for u in x.samples:
-        for v in y.samples:
-            panel.dot(left + FULL * u, top + FULL * v, radius=1.4)
+    panel.dots(*np.meshgrid(left + FULL * x.samples, top + FULL * y.samples), radius=1.4)
     panel.box(*(left + FULL * box[0] / STRIDE, top + FULL * box[1] / STRIDE),
               *(left + FULL * box[2] / STRIDE, top + FULL * box[3] / STRIDE),
               edge=ASKED, width=2.2)  # fmt: skip
@@ -210,10 +277,11 @@ def plane_panel(
 
 def bin_panel(
     op: Callable[..., Any], box: tuple[float, ...], row: int, column: int, title: str,
-    note: str = "", *, maximum: bool = False, **rule: Any,
+    note: str = "", *, maximum: bool = False, size: int = BINS, **rule: Any,
 ) -> Panel:  # fmt: skip
     """One bin enlarged: values in its cells, weights below them, samples where they lie."""
-    x, y = reads(op, (box[0], box[2]), **rule), reads(op, (box[1], box[3]), **rule)
+    x = reads(op, (box[0], box[2]), size, **rule)
+    y = reads(op, (box[1], box[3]), size, **rule)
     columns, rows = _window(x, column), _window(y, row)
     side = min(52.0, (WIDTH - 16) / len(columns))
     left, top = (WIDTH - side * len(columns)) / 2, 40
@@ -238,14 +306,14 @@ def bin_panel(
                        weight="bold" if weight else "normal", zorder=6)  # fmt: skip
             if small:
                 panel.text(place[0] + side / 2, place[1] + side * 0.84, f"{100 * weight:.1f}%", 9.5,
-                           READ, zorder=6)  # fmt: skip
+                           zorder=6)  # fmt: skip
     low_x, high_x = (left + side * (value - columns[0]) for value in x.bins[column])
     low_y, high_y = (top + side * (value - rows[0]) for value in y.bins[row])
     if high_x > low_x:
         panel.box(low_x, low_y, high_x, high_y, edge=READ, width=2.4)
-    for u in x.samples.reshape(BINS, -1)[column]:
-        for v in y.samples.reshape(BINS, -1)[row]:
-            panel.dot(left + side * (u - columns[0]), top + side * (v - rows[0]), radius=4)
+    samples_x, samples_y = (read.samples.reshape(size, -1) for read in (x, y))
+    across = left + side * (samples_x[column] - columns[0])
+    panel.dots(*np.meshgrid(across, top + side * (samples_y[row] - rows[0])), OTHER, radius=4)
     return panel
 
 
