@@ -76,10 +76,13 @@ class Panel:
             shape = {"fill": False, "edgecolor": edge, "linewidth": width, **style}
             self.axes.add_patch(Rectangle(corner, *sides, **shape))
 
-    def dots(self, x: Any, y: Any, color: str = READ, radius: float = 2.2) -> None:
-        """Draw points with a rim of the page's colour."""
-        rim = {"markeredgecolor": PAPER, "markeredgewidth": 0.6}
-        self.axes.plot(x, y, "o", color=color, markersize=2 * radius, zorder=4, **rim)
+    def dots(
+        self, x: Any, y: Any, color: str = READ, radius: float = 2.2, *, hollow: bool = False
+    ) -> None:
+        """Draw points with a rim of the page's colour, or rings that do not hide what is below."""
+        rim, width, fill = (color, 2, "none") if hollow else (PAPER, 0.6, color)
+        shape = {"markeredgecolor": rim, "markeredgewidth": width, "markerfacecolor": fill}
+        self.axes.plot(x, y, "o", markersize=2 * radius, zorder=4, **shape)
 
     def arrow(self, x1: float, y1: float, x2: float, y2: float, color: str = INK) -> None:
         """Draw an arrow with a head of fixed size."""

@@ -313,7 +313,8 @@ def bin_panel(
         panel.box(low_x, low_y, high_x, high_y, edge=READ, width=2.4)
     samples_x, samples_y = (read.samples.reshape(size, -1) for read in (x, y))
     across = left + side * (samples_x[column] - columns[0])
-    panel.dots(*np.meshgrid(across, top + side * (samples_y[row] - rows[0])), OTHER, radius=4)
+    panel.dots(*np.meshgrid(across, top + side * (samples_y[row] - rows[0])), OTHER, radius=4.5,
+               hollow=True)  # fmt: skip
     return panel
 
 
