@@ -87,7 +87,8 @@ class Panel:
     def arrow(self, x1: float, y1: float, x2: float, y2: float, color: str = INK) -> None:
         """Draw an arrow with a head of fixed size."""
         length = np.hypot(x2 - x1, y2 - y1)
-        if length < 1:
+        if length < 8:  # no room for a head
+            self.line([x1, x2], [y1, y2], color, 2.2)
             return
         along = np.array([x2 - x1, y2 - y1]) / length
         tip, across = np.array([x2, y2]), np.array([-along[1], along[0]])
@@ -123,7 +124,7 @@ class Panel:
             )  # fmt: skip
         drawing = stream.getvalue()
         drawing = drawing[drawing.index("<svg") :]
-        drawing = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', drawing, 1)
+        drawing = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", drawing)
         drawing = re.sub(r"(font: [^\";]*?px) [^\";]*", r"\1 var(--pst-font-family-base)", drawing)
         for color, variable in VARIABLES.items():
             drawing = re.sub(color, f"var({variable})", drawing, flags=re.IGNORECASE)
@@ -143,7 +144,8 @@ class Drawing:
         label = html.escape(re.sub(r"<[^>]*>", "", self.caption), quote=True)
         row = "".join(panel.svg() for panel in self.panels)
         return (
-            f'<figure class="panels{" wide" if self.wide else ""}"><div role="img" aria-label="{label}">{row}</div>'
+            f'<figure class="{"panels wide" if self.wide else "panels"}">'
+            f'<div role="img" aria-label="{label}">{row}</div>'
             f"<figcaption>{self.caption}</figcaption></figure>"
         )
 

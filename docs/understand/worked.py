@@ -4,6 +4,8 @@ An image of 800 x 800 pixels, a feature map of stride 32, hence of 25 x 25 cells
 665 x 665 pixels, one of which does not start at 0; 7 x 7 bins.
 """
 
+# ruff: noqa: RUF001  (figures and tables are typeset with real dashes and minus signs)
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -27,14 +29,14 @@ from figures import (
 )
 from numpy.typing import NDArray
 
-from roi_numba import axis_weights, crop_and_resize, crop_pool, roi_pool
+from roi_numba import axis_weights, crop_and_resize, crop_pool
 from roi_numba._demo import Variant, axis_reads
 
 IMAGE, STRIDE, BINS = 800, 32, 7
 CELLS = IMAGE // STRIDE
 FIRST = (0.0, 0.0, 665.0, 665.0)
 SECOND = (100.0, 100.0, 765.0, 765.0)
-BOXES = {"the box from 0 to 665": FIRST, "moved by 100, from 100 to 765": SECOND}
+BOXES = {"The box from 0 to 665": FIRST, "Moved by 100, from 100 to 765": SECOND}
 
 _ROW, _COLUMN = np.mgrid[0:CELLS, 0:CELLS]
 _WAVES = 4.6 + 3.1 * np.sin(0.55 * _COLUMN + 0.35 * _ROW) + 2.4 * np.cos(0.8 * _ROW - 0.3 * _COLUMN)
@@ -108,7 +110,7 @@ def axis_panel(
 ) -> Panel:
     """One axis of one box."""
     read = reads(op, interval, **rule)
-    panel = Panel(172, title[0].upper() + title[1:], note)
+    panel = Panel(172, title, note)
     top = 92
     _ruler(panel, 60, interval)
     _cells(panel, top, read.weights)
@@ -173,7 +175,9 @@ class Table:
         )
 
 
-def misread(op: Callable[..., Any], interval: tuple[float, float], **rule: Any) -> tuple[float, ...]:
+def misread(
+    op: Callable[..., Any], interval: tuple[float, float], **rule: Any
+) -> tuple[float, ...]:
     """By how many image pixels it reads beyond the first end of the interval, and the second."""
     bins = STRIDE * reads(op, interval, **rule).bins
     return float(np.nanmin(bins) - interval[0]), float(np.nanmax(bins) - interval[1])
@@ -193,9 +197,7 @@ def cost(op: Callable[..., Any], **rule: Any) -> Table:
             f"{number(low * STRIDE, 1)} – {number(high * STRIDE, 1)}",
             *(f"{_signed(value, 1)} px, {_signed(value / STRIDE, 2)} cells" for value in off),
         ])  # fmt: skip
-    return Table(
-        ("asked for, px", "read, cells", "read, px", "start off by", "end off by"), rows
-    )
+    return Table(("asked for, px", "read, cells", "read, px", "start off by", "end off by"), rows)
 
 
 def _signed(value: float, digits: int) -> str:
@@ -250,7 +252,7 @@ def plane_panel(
 ) -> Panel:
     """One box on the map."""
     x, y = reads(op, (box[0], box[2]), **rule), reads(op, (box[1], box[3]), **rule)
-    panel = Panel(36 + FULL * CELLS + 4, title[0].upper() + title[1:], note)
+    panel = Panel(36 + FULL * CELLS + 4, title, note)
     left, top = (WIDTH - FULL * CELLS) / 2, 36
     panel.axes.imshow(
         _picture(), extent=(left, left + FULL * CELLS, top + FULL * CELLS, top),
@@ -264,7 +266,8 @@ def plane_panel(
             )  # fmt: skip
             marked = (row, column) == (2, 3)
             panel.box(*corners, fill=READ, alpha=0.55 if marked else 0.12, edge=READ, width=0.8)
-    panel.dots(*np.meshgrid(left + FULL * x.samples, top + FULL * y.samples), radius=1.4)
+    radius = 1.4 if len(x.samples) > BINS else 3.0
+    panel.dots(*np.meshgrid(left + FULL * x.samples, top + FULL * y.samples), radius=radius)
     panel.box(*(left + FULL * box[0] / STRIDE, top + FULL * box[1] / STRIDE),
               *(left + FULL * box[2] / STRIDE, top + FULL * box[3] / STRIDE),
               edge=ASKED, width=2.2)  # fmt: skip
