@@ -128,6 +128,30 @@ def axis_panel(
     return panel
 
 
+def overview_panel(
+    interval: tuple[float, float], title: str, note: str,
+    rows: Sequence[tuple[str, Callable[..., Any], dict[str, Any]]],
+) -> Panel:  # fmt: skip
+    """One axis of one box, read by several operators."""
+    panel = Panel(104 + 42 * len(rows), title, note)
+    _ruler(panel, 60, interval)
+    for x in 8 + WIDE * np.array(interval) / STRIDE:
+        panel.line([x, x], [60, panel.height - 4], ASKED, 1.2, linestyle=(0, (2, 2)), zorder=1)
+    for row, (name, op, rule) in enumerate(rows):
+        y, read = 106 + 42 * row, reads(op, interval, **rule)
+        panel.text(WIDTH / 2, y - 7, name, 10)
+        for cell in np.flatnonzero((read.weights > 0).any(0)):
+            left = 8 + WIDE * cell
+            panel.box(left, y, left + WIDE, y + 16, fill=READ, alpha=0.16)
+        for p, (low, high) in enumerate(read.bins):
+            panel.bracket(8 + WIDE * low, 8 + WIDE * high, y + (5 if p % 2 else 11), READ, 3)
+        samples = read.samples.reshape(len(read.bins), -1)
+        for p, inside in enumerate(samples):
+            places = np.full(len(inside), y + (5 if p % 2 else 11))
+            panel.dots(8 + WIDE * inside, places, radius=1.8)
+    return panel
+
+
 def _ruler(panel: Panel, y: float, interval: tuple[float, float]) -> None:
     """The axis of the image in pixels, and the box on it."""
     low, high = (8 + WIDE * value / STRIDE for value in interval)
