@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import roi_numba
+from roi_numba._sources import source_digest
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE / "_ext"), str(HERE.parent / "tests")]  # the latter for its operator table
@@ -34,11 +35,13 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_ext", "_static", "_templates", "compat.md"]  # its rows are on the pages of `peers`
+# Of compat.md each row is on a page of `peers`.
+exclude_patterns = ["_ext", "_static", "_templates", "compat.md"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
-nb_execution_mode = "cache"
+nb_execution_mode = "cache"  # what was executed with other sources is executed again
+nb_execution_cache_path = str(HERE.parent / "build" / "executed" / source_digest())
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120  # the first call of an operator compiles
 nb_merge_streams = True

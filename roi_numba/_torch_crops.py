@@ -75,6 +75,10 @@ def crop_pool(
     NotImplementedError
         A second derivative with respect to the boxes, or forward mode inside `torch.compile`.
 
+    See Also
+    --------
+    roi_numba.crop_pool : The same on other arrays, with all that there is to say.
+
     Examples
     --------
     >>> import torch
@@ -151,6 +155,10 @@ def crop_and_resize(
         A box index outside [0, N).
     NotImplementedError
         A derivative that there is not.
+
+    See Also
+    --------
+    roi_numba.crop_and_resize : The same on other arrays, with all that there is to say.
 
     Examples
     --------

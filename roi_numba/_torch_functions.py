@@ -76,6 +76,10 @@ def roi_align(
     NotImplementedError
         A second derivative with respect to the boxes, or forward mode inside `torch.compile`.
 
+    See Also
+    --------
+    roi_numba.roi_align : The same on other arrays, with all that there is to say.
+
     Examples
     --------
     >>> import torch
@@ -157,6 +161,10 @@ def roi_pool(
         A batch index outside [0, N).
     NotImplementedError
         A second derivative with respect to the boxes, or forward mode inside `torch.compile`.
+
+    See Also
+    --------
+    roi_numba.roi_pool : The same on other arrays, with all that there is to say.
 
     Examples
     --------
@@ -242,6 +250,10 @@ def roi_warp(
     NotImplementedError
         A second derivative with respect to the boxes, or forward mode inside `torch.compile`.
 
+    See Also
+    --------
+    roi_numba.roi_warp : The same on other arrays, with all that there is to say.
+
     Examples
     --------
     >>> import torch
@@ -312,6 +324,10 @@ def prroi_pool(
         A batch index outside [0, N).
     NotImplementedError
         A second derivative with respect to the boxes, or forward mode inside `torch.compile`.
+
+    See Also
+    --------
+    roi_numba.prroi_pool : The same on other arrays, with all that there is to say.
 
     Examples
     --------

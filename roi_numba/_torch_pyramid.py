@@ -81,6 +81,10 @@ def pyramid_pool(
     NotImplementedError
         A second derivative with respect to the boxes, or forward mode inside `torch.compile`.
 
+    See Also
+    --------
+    roi_numba.pyramid_pool : The same on other arrays, with all that there is to say.
+
     Examples
     --------
     >>> import torch

@@ -330,3 +330,25 @@ def test_operators_from_the_cache_and_not(tmp_path):
     assert run_python(TABLES, "warp", "align", NUMBA_CACHE_DIR=mixed) == (
         alone["warp"] + alone["align"]
     )
+
+
+ENCODINGS = """
+import sys
+import ml_dtypes
+import numpy as np
+import roi_numba
+
+for name in sys.argv[1:]:
+    ramp = np.arange(16).reshape(1, 1, 4, 4).astype(name)
+    print(name, roi_numba.roi_align(ramp, np.array([[0, 1.0, 1, 3, 3]]), 1).item())
+"""
+
+
+def test_16_bit_floats_that_two_processes_compiled(tmp_path):
+    """Each keeps its own encoding in a third process, which finds both in the cache."""
+    names = "float16", "bfloat16"
+    for name in names:
+        run_python(ENCODINGS, name, NUMBA_CACHE_DIR=tmp_path / name)
+    shutil.copytree(tmp_path / "float16", tmp_path / "bfloat16", dirs_exist_ok=True)
+    printed = run_python(ENCODINGS, *names, NUMBA_CACHE_DIR=tmp_path / "bfloat16")
+    assert printed == "float16 10.0\nbfloat16 10.0\n"

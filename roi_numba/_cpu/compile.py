@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from numba import config
+from numba import config, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
@@ -28,6 +28,10 @@ if hasattr(os, "register_at_fork"):
         after_in_child=global_compiler_lock.release,
     )
 
+# A symbol names a record, as which 16-bit floats come, by a number counted in the process: a kernel
+# for float16 and one for bfloat16, compiled by two processes, could have the same, and whoever
+# loaded both from the cache ran one of them for both.
+types.Record.mangling_args = property(lambda self: (type(self).__name__, (self.name,)))
 
 DAMAGE = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ImportError, IndexError,
