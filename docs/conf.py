@@ -59,7 +59,7 @@ html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "roi_numba"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "understand.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,
