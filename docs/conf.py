@@ -19,9 +19,12 @@ copyright = "the authors of roi_numba, Apache-2.0"
 version = release = roi_numba.__version__
 
 extensions = [
+    "capabilities",
     "mathml",
     "myst_nb",
     "numpydoc",
+    "optional",
+    "peers",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
@@ -29,7 +32,7 @@ extensions = [
     "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_ext", "_static"]
+exclude_patterns = ["_ext", "_static", "compat.md"]  # its rows are on the pages of `peers`
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
@@ -38,6 +41,9 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 120  # the first call of an operator compiles
 nb_merge_streams = True
 
+default_role = "py:obj"  # what docstrings put into single backticks
+autodoc_typehints = "none"  # numpydoc's sections say more
+python_maximum_signature_line_length = 80
 numpydoc_show_class_members = False
 
 bibtex_bibfiles = ["references.bib"]

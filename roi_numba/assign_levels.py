@@ -68,18 +68,18 @@ def assign_levels(
     float64.  A box without area, with its corners reversed or with a NaN has the lowest level.
     Other libraries have, besides the levels of their pyramid,
 
-    ======================  ==================================================================
-    FPN paper               the defaults
-    torchvision             ``epsilon=1e-6``
-    detectron2              ``epsilon=1e-8, epsilon_inside=True``
-    Detectron               ``epsilon=1e-6, epsilon_inside=True, pixel_offset=True``
-    tensorpack              ``epsilon=1e-6, epsilon_inside=True``
-    mmdetection             the same and ``canonical_size=56, canonical_level=0``; levels from 0
-    Paddle                  the same as tensorpack, ``pixel_offset`` its argument of that name
-    matterport's Mask RCNN  ``rounding="round", canonical_size=224 / sqrt(height * width)`` of
-                            the image, for boxes from 0 to 1
-    medicaldetectiontoolkit ``rounding="round", canonical_size=1``, for boxes from 0 to 1
-    ======================  ==================================================================
+    =======================  ==================================================================
+    FPN paper                the defaults
+    torchvision              ``epsilon=1e-6``
+    detectron2               ``epsilon=1e-8, epsilon_inside=True``
+    Detectron                ``epsilon=1e-6, epsilon_inside=True, pixel_offset=True``
+    tensorpack               ``epsilon=1e-6, epsilon_inside=True``
+    mmdetection              the same and ``canonical_size=56, canonical_level=0``; levels from 0
+    Paddle                   the same as tensorpack, ``pixel_offset`` its argument of that name
+    matterport's Mask RCNN   ``rounding="round", canonical_size=224 / sqrt(height * width)`` of
+                             the image, for boxes from 0 to 1
+    medicaldetectiontoolkit  ``rounding="round", canonical_size=1``, for boxes from 0 to 1
+    =======================  ==================================================================
 
     References
     ----------

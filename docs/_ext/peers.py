@@ -1,0 +1,73 @@
+"""A page for each library of `roi_numba.compat`: its calls and ours, its functions."""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from roi_numba.compat import PEERS
+
+FOLDER = Path("reference", "generated", "compat")
+
+PAGE = """# From {name}
+
+{about}
+
+## Calls
+
+Theirs, and the same here: the tests evaluate both sides of each and compare. What the arrays are is
+said [elsewhere](#the-arrays).
+
+```{{calls}} {name}
+```
+
+## Their functions, on our operators
+
+```{{eval-rst}}
+.. currentmodule:: roi_numba.compat.{name}
+
+{entries}
+```
+"""
+
+
+class Calls(SphinxDirective):
+    """The rows of a library's table, call under call: they are too long to stand side by side."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Write the rows as Markdown, for the parser to read."""
+        module = import_module(f"roi_numba.compat.{self.arguments[0]}")
+        lines = []
+        for row in module.TABLE:
+            for code, side in ((row.theirs, "theirs"), (row.ours, "ours")):
+                lines += ["```{code-block} python", f":class: {side}", code, "```", ""]
+            lines += [":::{div} quirk", row.quirk, ":::", ""]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def write_pages(app: Sphinx) -> None:
+    """One page for each module; left alone where it is as it should be, or Sphinx reads it again."""
+    folder = Path(app.srcdir) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PEERS:
+        module = import_module(f"roi_numba.compat.{name}")
+        entries = "\n\n".join(
+            f".. auto{'class' if inspect.isclass(getattr(module, each)) else 'function'}:: {each}"
+            for each in module.__all__
+        )
+        path = folder / f"{name}.md"
+        text = PAGE.format(name=name, about=inspect.getdoc(module), entries=entries)
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Offer the directive and have the pages written."""
+    app.add_directive("calls", Calls)
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
