@@ -140,15 +140,19 @@ def test_options(page, name, option, text):
     assert re.search(rf'\b{option}="?{text}"?\)$', read["call"])
 
 
+def side_of_a_cell(page):
+    """In CSS pixels."""
+    cell = "document.querySelector('.roi-figure .cell')"
+    return page.run(f"return {cell}.getBoundingClientRect().width")
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("pointer", ["mouse", "touch"])
 def test_dragging_the_box(page, name, pointer):
     """It goes along, keeps its size, and the values change to those of its new place."""
     choose_operator(page, name)
     before = shown(page)
-    cell = page.run(
-        "return document.querySelector('.roi-figure .cell').getBoundingClientRect().width"
-    )
+    cell = side_of_a_cell(page)
     page.drag(".roi-figure .body", 1.5 * cell, -0.75 * cell, pointer)
     after = assert_as_the_library(page)
     assert np.subtract(after["box"], before["box"]).tolist() == [24, -12, 24, -12]
@@ -158,9 +162,7 @@ def test_dragging_the_box(page, name, pointer):
 @pytest.mark.parametrize(("corner", "moved"), [(1, [1, 1, 0, 0]), (4, [0, 0, 1, 1])])
 def test_dragging_a_corner(page, corner, moved):
     before = shown(page)
-    cell = page.run(
-        "return document.querySelector('.roi-figure .cell').getBoundingClientRect().width"
-    )
+    cell = side_of_a_cell(page)
     page.drag(f".roi-figure .handle:nth-of-type({corner})", 0.5 * cell, cell, "touch")
     after = assert_as_the_library(page)
     expected = np.multiply(moved, [8, 16, 8, 16])
@@ -211,9 +213,8 @@ def test_weights_of_a_value(page, name):
     """Pointing at a value writes the weights of its cells on the map; tapping keeps them there."""
     choose_operator(page, name)
     first = shown(page)["weights"]
-    page.run(
-        "document.querySelectorAll('.roi-output button')[3].dispatchEvent(new Event('mouseenter'))"
-    )
+    last = "document.querySelectorAll('.roi-output button')[3]"
+    page.run(f"{last}.dispatchEvent(new Event('mouseenter'))")
     read = shown(page)
     assert read["weights"] != first
     x1, y1, x2, y2 = read["box"]
@@ -226,7 +227,7 @@ def test_weights_of_a_value(page, name):
             assert float(written or 0) == pytest.approx(weight, abs=HALF_UNIT)
     page.run("document.querySelector('.roi-output').dispatchEvent(new Event('mouseleave'))")
     assert shown(page)["weights"] == first
-    page.run("document.querySelectorAll('.roi-output button')[3].click()")
+    page.run(f"{last}.click()")
     assert shown(page)["weights"] == read["weights"]
 
 
@@ -265,7 +266,8 @@ def test_on_a_phone(page):
         """
         const all = document.querySelectorAll(
           ".roi-figure :is(button, select, .handle, .roi-operators span, .roi-fields input)");
-        return [...all].map((e) => e.getBoundingClientRect()).map((r) => Math.min(r.width, r.height));
+        const boxes = [...all].map((e) => e.getBoundingClientRect());
+        return boxes.map(({ width, height }) => Math.min(width, height));
         """
     )
     assert min(sizes) >= 24
