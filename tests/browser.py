@@ -70,9 +70,10 @@ class Browser:
         """What the body of a JavaScript function returns for ``arguments``."""
         return self._ask("/execute/sync", {"script": script, "args": arguments})
 
-    def complaints(self):
-        """What the console has said since the last call."""
-        return [entry["message"] for entry in self._ask("/se/log", {"type": "browser"})]
+    def errors(self):
+        """What the console has had of errors since the last call."""
+        entries = self._ask("/se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def resize(self, width, height):
         """Make the page so large, in CSS pixels."""

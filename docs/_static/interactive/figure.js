@@ -152,7 +152,11 @@
     }
 
     function build() {
-      const pixels = `Box, in image pixels: ${STRIDE} to a cell`;
+      const box = fields(
+        `Box, in image pixels: ${STRIDE} to a cell`,
+        ...coordinates.map((input) => labelled(input.name, input)),
+      );
+      box.lastChild.classList.add("roi-coordinates");
       root.replaceChildren(
         html("fieldset", { class: "roi-operators" }, html("legend", {}, "Operator"), ...operators),
         html(
@@ -165,13 +169,7 @@
         html(
           "div",
           { class: "roi-panes" },
-          html(
-            "div",
-            {},
-            stage.element,
-            legend(),
-            fields(pixels, ...coordinates.map((input) => labelled(input.name, input))),
-          ),
+          html("div", {}, stage.element, legend(), box),
           html("div", {}, output, readout),
         ),
         call,
@@ -181,7 +179,7 @@
           html(
             "table",
             { class: "roi-comparison" },
-            html("caption", {}, "Where each operator's bins lie, in cells, with its options as set"),
+            html("caption", {}, "The bins of each operator with its options as set, in cells"),
             html("thead", {}, tableRow("th", "", "x", "y", compared)),
             comparison,
           ),
@@ -274,7 +272,7 @@
       compared.textContent = `output[${shown.join(", ")}]`;
       const [x1, y1, x2, y2] = state.box.map((value) => format(value / STRIDE));
       comparison.replaceChildren(
-        tableRow("td", "the box itself", `${x1} to ${x2}`, `${y1} to ${y2}`, ""),
+        tableRow("td", "the box", `${x1} to ${x2}`, `${y1} to ${y2}`, ""),
         ...Object.keys(OPERATORS).map((name) => compare(name, shown)),
       );
       clearTimeout(announcing);
