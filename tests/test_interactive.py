@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import re
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +14,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roi_numba
-from operators import OPERATORS
+from operators import OPERATORS, ids
 from strategies import SCALES, SEEDS, boxes, values
 
 RULES = Path(__file__).parents[1] / "docs" / "_static" / "interactive" / "rules.js"
+FIGURE = [
+    operator
+    for operator in OPERATORS
+    if re.search(rf"^ +{operator.name}: {{", RULES.read_text(encoding="utf-8"), re.MULTILINE)
+]
+"""The operators that the figure has."""
 
-# Answers a line with a line: the operators and their options, or what one box reads and gives.
+# Answers a line with a line: the operators and their options, or what boxes read and give.
 NODE = """
 require(process.argv[1]);
 const { OPERATORS, pool, weights } = globalThis.RoiRules;
-function answer({ name, box: [x1, y1, x2, y2], map, bins, scale, options, reduce }) {
+function answer({ name, boxes, map, bins, scale, options, reduce }) {
   if (!name) return OPERATORS;
   const { axis } = OPERATORS[name];
-  const rows = axis(y1, y2, bins[0], map.length, scale, options);
-  const columns = axis(x1, x2, bins[1], map[0].length, scale, options);
   const read = (axis) => axis.map(({ entries, divisor }) => weights(entries, divisor));
-  return { y: read(rows), x: read(columns), pooled: pool(map, rows, columns, reduce) };
+  return boxes.map(([x1, y1, x2, y2]) => {
+    const rows = axis(y1, y2, bins[0], map.length, scale, options);
+    const columns = axis(x1, x2, bins[1], map[0].length, scale, options);
+    const pooled = pool(map, rows, columns, reduce);
+    return { y: read(rows), x: read(columns), pooled: pooled.flat() };
+  });
 }
 require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
   process.stdout.write(JSON.stringify(answer(JSON.parse(line))) + "\\n");
@@ -59,9 +70,9 @@ def rules():
 
 def test_options_are_the_librarys(rules):
     """Names, defaults (the first of the choices) and values are those of the library."""
-    offered = rules({"box": []})
-    assert set(offered) == {operator.name for operator in OPERATORS}
-    for operator in OPERATORS:
+    offered = rules({})
+    assert set(offered) == {operator.name for operator in FIGURE} != set()
+    for operator in FIGURE:
         parameters = inspect.signature(operator.function).parameters
         choices = offered[operator.name]["options"] | {"reduce": offered[operator.name]["reduce"]}
         assert set(choices["reduce"]) <= set(operator.reductions)
@@ -75,66 +86,86 @@ def test_options_are_the_librarys(rules):
 
 
 @st.composite
-def questions(draw, offered, operator):
-    """A small map, boxes of every sort, and options that the figure offers."""
+def calls(draw):
+    """A small map and boxes of every sort."""
     height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    scale = draw(SCALES)
     features = values(draw(SEEDS), (1, 1, height, width), np.float64, draw(st.booleans()))
+    scale = draw(SCALES)
     rows = draw(boxes(features.shape, scale, np.float64, max_boxes=8))
-    bins = draw(st.sampled_from([(1, 1), (2, 2), (2, 3), (5, 1), (7, 7)]))
-    choices = offered[operator.name]
-    options = {name: draw(st.sampled_from(each)) for name, each in choices["options"].items()}
-    return features, rows, bins, scale, options, draw(st.sampled_from(choices["reduce"]))
+    return features, rows, draw(st.sampled_from([(1, 1), (2, 2), (2, 3), (5, 1), (7, 7)])), scale
 
 
-@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
+@pytest.mark.parametrize("operator", FIGURE, ids=ids)
 def test_rules_are_the_librarys(rules, operator):
-    """The same weights, the same pooled values, and a maximum's weights make its value.
+    """The same weights, pooled values and largest cells, and the weights of a value make it.
 
-    Both sides compute in float64, in the same order but for the sums: values agree to the
-    rounding of a sum of 81 products of numbers below 5 (1e-12), weights to that of a sum of
-    shares of 1.
+    Both sides compute in float64, and in the same order but for sums: values agree to the
+    rounding of 81 products of numbers below 10, weights to that of shares of 1.
     """
-    asked = []
+    offered = rules({})[operator.name]
+    choices = [
+        dict(zip(offered["options"], each, strict=True))
+        for each in product(*offered["options"].values())
+    ]
+    compared = 0
 
-    @given(st.data())
-    def check(data):
-        features, rows, bins, scale, options, reduce = data.draw(questions(OFFERED, operator))
-        keywords = options | operator.reductions[reduce]
-        expected = operator.function(features, rows, bins, scale, **keywords)
-        height, width = features.shape[2:]
-        for k, row in enumerate(rows):
-            answer = rules(
-                {
-                    "name": operator.name,
-                    "box": row[1:].tolist(),
-                    "map": features[0, 0].tolist(),
-                    "bins": bins,
-                    "scale": scale,
-                    "options": options,
-                    "reduce": reduce,
-                }
-            )
-            for ends, size, count, read in (
-                (row[[2, 4]], height, bins[0], answer["y"]),
-                (row[[1, 3]], width, bins[1], answer["x"]),
-            ):
-                wanted = roi_numba.axis_weights(
-                    operator.name, ends, size, count, spatial_scale=scale, **options
-                )
-                np.testing.assert_allclose(dense(read, size), wanted.toarray(), rtol=0, atol=1e-14)
-            pooled = [result for line in answer["pooled"] for result in line]
-            y = dense([result["y"] for result in pooled], height)
-            x = dense([result["x"] for result in pooled], width)
-            made = np.einsum("bi,ij,bj->b", y, features[0, 0], x)
-            got = np.array([result["value"] for result in pooled])
-            np.testing.assert_allclose(got, expected[k].ravel(), rtol=0, atol=1e-12)
-            np.testing.assert_allclose(made, got, rtol=0, atol=1e-12)
-            asked.append(row)
+    @given(calls())
+    def compare(call):
+        nonlocal compared
+        features, rows, bins, scale = call
+        for options, reduce in product(choices, offered["reduce"]):
+            compare_one(operator, rules, features, rows, bins, scale, options, reduce)
+            compared += len(rows)
 
-    OFFERED = rules({"box": []})
-    check()
-    assert len(asked) > 50
+    compare()
+    assert compared > 100
+
+
+def compare_one(operator, rules, features, rows, bins, scale, options, reduce):
+    image = features[0, 0]
+    question = {"name": operator.name, "boxes": rows[:, 1:].tolist(), "map": image.tolist()}
+    question |= {"bins": bins, "scale": scale, "options": options, "reduce": reduce}
+    answers = rules(question)
+    for axis, ends, size, count in (
+        ("y", rows[:, [2, 4]], image.shape[0], bins[0]),
+        ("x", rows[:, [1, 3]], image.shape[1], bins[1]),
+    ):
+        read = dense([each for answer in answers for each in answer[axis]], size)
+        expected = roi_numba.axis_weights(
+            operator.name, ends, size, count, spatial_scale=scale, **options
+        )
+        np.testing.assert_allclose(read, expected.toarray(), rtol=0, atol=1e-14)
+
+    results = [result for answer in answers for result in answer["pooled"]]
+    pooled = np.array([result["value"] for result in results])
+    keywords = options | operator.reductions[reduce]
+    expected = operator.function(features, rows, bins, scale, **keywords)
+    np.testing.assert_allclose(pooled, expected.ravel(), rtol=0, atol=1e-12)
+    y = dense([result["y"] for result in results], image.shape[0])
+    x = dense([result["x"] for result in results], image.shape[1])
+    np.testing.assert_allclose(np.einsum("bi,ij,bj->b", y, image, x), pooled, rtol=0, atol=1e-12)
+    if operator.rule.argmax == "cell" and reduce == "max":
+        _, cells = operator.function(features, rows, bins, scale, return_argmax=True, **keywords)
+        largest = [largest_cell(result["winner"], image.shape[1]) for result in results]
+        assert largest == cells.ravel().tolist()
+
+
+def test_the_last_sample_of_a_crop_lies_on_the_end(rules):
+    """Where rounding would put it beyond, off a map that is cut there."""
+    crop_pool = next(operator for operator in FIGURE if operator.name == "crop_pool")
+    for size in range(2, 60):
+        end = size - 1.0
+        features, rows = np.ones((1, 1, 1, size)), np.array([[0, 0, 0, end, 0]])
+        options = {"border": "cut"}
+        compare_one(crop_pool, rules, features, rows, (1, 7), 1.0, options, "max")
+
+
+def largest_cell(winner, width):
+    """As argmax numbers it."""
+    if winner is None:
+        return -1
+    y, x = winner
+    return y["pixel"] * width + x["pixel"]
 
 
 def dense(rows, size):

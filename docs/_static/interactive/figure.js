@@ -169,9 +169,10 @@
         html(
           "div",
           { class: "roi-panes" },
-          html("div", {}, stage.element, legend(), box),
+          html("div", {}, stage.element, legend()),
           html("div", {}, output, readout),
         ),
+        box,
         call,
         html(
           "div",
@@ -179,8 +180,8 @@
           html(
             "table",
             { class: "roi-comparison" },
-            html("caption", {}, "The bins of each operator with its options as set, in cells"),
-            html("thead", {}, tableRow("th", "", "x", "y", compared)),
+            html("caption", {}, "All on this box, options as set: bins, in cells, and ", compared),
+            html("thead", {}, tableRow("th", "operator", "x", "y", "value")),
             comparison,
           ),
         ),
