@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from itertools import product
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -62,7 +63,12 @@ def rules():
         def ask(question):
             process.stdin.write(json.dumps(question) + "\n")
             process.stdin.flush()
-            return json.loads(process.stdout.readline())
+            limit = Timer(60, process.kill)  # a loop over 1e30 samples would not end
+            limit.start()
+            answer = process.stdout.readline()
+            limit.cancel()
+            assert answer, f"no answer to {question}"
+            return json.loads(answer)
 
         yield ask
         process.stdin.close()
@@ -152,12 +158,22 @@ def compare_one(operator, rules, features, rows, bins, scale, options, reduce):
 
 def test_the_last_sample_of_a_crop_lies_on_the_end(rules):
     """Where rounding would put it beyond, off a map that is cut there."""
-    crop_pool = next(operator for operator in FIGURE if operator.name == "crop_pool")
+    (crop_pool,) = (operator for operator in FIGURE if operator.name == "crop_pool")
     for size in range(2, 60):
         end = size - 1.0
         features, rows = np.ones((1, 1, 1, size)), np.array([[0, 0, 0, end, 0]])
         options = {"border": "cut"}
         compare_one(crop_pool, rules, features, rows, (1, 7), 1.0, options, "max")
+
+
+def test_bins_narrower_than_floats_are_spaced(rules, rng):
+    """They have the value at a point."""
+    (prroi_pool,) = (operator for operator in FIGURE if operator.name == "prroi_pool")
+    features = rng.standard_normal((1, 1, 6, 6))
+    rows = np.array([[0, 3, 2, np.nextafter(3, 4), np.nextafter(2, 3)]])
+    for aligned in (False, True):
+        compare_one(prroi_pool, rules, features, rows, (7, 7), 1.0, {"aligned": aligned}, "mean")
+    assert prroi_pool.function(features, rows, 7).all()
 
 
 def largest_cell(winner, width):

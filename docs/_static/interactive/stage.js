@@ -8,7 +8,8 @@
 globalThis.RoiStage = (() => {
   const { weights } = globalThis.RoiRules;
   const UNIT = 40; // of the SVG to a cell
-  const RIM = 0.75; // cells drawn around the map, for boxes that leave it
+  const RIM = 1; // cells drawn around the map
+  const REACH = 0.75; // cells that a dragged box may leave it by
   const CORNERS = [
     [0, 1],
     [2, 1],
@@ -125,7 +126,7 @@ globalThis.RoiStage = (() => {
 
     /* Move some coordinates of `box`, as far as the drawing goes. */
     shift(box, which, by) {
-      const limits = [this.columns, this.rows].map((cells) => [-RIM, cells + RIM]);
+      const limits = [this.columns, this.rows].map((cells) => [-REACH, cells + REACH]);
       const moved = [0, 1].map((axis) => {
         const ends = which.filter((number) => number % 2 === axis).map((number) => box[number]);
         const [low, high] = limits[axis].map((limit) => limit * this.stride);
