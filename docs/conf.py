@@ -21,6 +21,7 @@ version = release = roi_numba.__version__
 extensions = [
     "capabilities",
     "mathml",
+    "measured",
     "myst_nb",
     "numpydoc",
     "optional",
@@ -32,7 +33,8 @@ extensions = [
     "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_ext", "_static", "compat.md"]  # its rows are on the pages of `peers`
+templates_path = ["_templates"]
+exclude_patterns = ["_ext", "_static", "_templates", "compat.md"]  # its rows are on the pages of `peers`
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

@@ -51,7 +51,7 @@ class Calls(SphinxDirective):
 
 
 def write_pages(app: Sphinx) -> None:
-    """One page for each module; left alone where it is as it should be, or Sphinx reads it again."""
+    """One page for each module; left alone where nothing changes, or Sphinx reads it again."""
     folder = Path(app.srcdir) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name in PEERS:
