@@ -176,6 +176,16 @@ def test_bins_narrower_than_floats_are_spaced(rules, rng):
     assert prroi_pool.function(features, rows, 7).all()
 
 
+def test_just_below_a_half_is_rounded_down(rules, rng):
+    """Although adding a half to it gives 1."""
+    (roi_pool,) = (operator for operator in FIGURE if operator.name == "roi_pool")
+    features = rng.standard_normal((1, 1, 6, 6))
+    below = np.nextafter(0.5, 0)
+    rows = np.array([[0, below, -below, 3, 3]])
+    options = {"rounding": "half_away", "bins": "exact"}
+    compare_one(roi_pool, rules, features, rows, (2, 2), 1.0, options, "max")
+
+
 def largest_cell(winner, width):
     """As argmax numbers it."""
     if winner is None:
