@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import pickle
@@ -192,10 +193,16 @@ class Kernel(CPUDispatcher):
         with global_compiler_lock:
             level = config.OPT
             config.OPT = type(level)(LLVM_LEVEL)
+            # Millions of small objects are made, and next to none is garbage: looking for it
+            # takes 7 % of the time.
+            collecting = gc.isenabled()
+            gc.disable()
             try:
                 return super().compile(sig)
             finally:
                 config.OPT = level
+                if collecting:
+                    gc.enable()
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,8 +28,6 @@ SINGLE = np.empty(0, np.float32), np.empty(0, np.int32)
 DOUBLE = np.empty(0, np.float64), np.empty(0, np.int64)
 """What kernels accumulate in, and integers of the same size."""
 
-NO_LABELS = np.empty(0, np.int64)
-
 
 def pool(
     rule: Any,
@@ -106,7 +104,7 @@ def _rounds(
     source, source_layout = flat(features, channel_axis)
     target, target_layout = flat(output, channel_axis)
     if argmax is None:
-        labels, labels_layout = NO_LABELS, target_layout
+        labels, labels_layout = None, target_layout
     else:
         labels, labels_layout = flat(argmax, channel_axis)
     y_axis, x_axis = (2, 3) if channel_axis == 1 else (1, 2)

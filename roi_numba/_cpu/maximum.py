@@ -31,15 +31,15 @@ def maximum(
     """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
 
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
-    ``whole``: all entries are whole pixels.  ``labels`` is empty if argmax is not wanted.
+    ``whole``: all entries are whole pixels.  ``labels`` is None if argmax is not wanted.
     """
     lanes = LANE_BYTES // like.itemsize
     pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
     count = bins[0] * bins[1]
     cells = np.empty(2 * count * lanes, like.dtype)
-    naming = len(labels) > 0
-    names = np.empty(count * (lanes + NAME_LANES) if naming else 0, np.int64)
+    if labels is not None:  # what follows from None is not compiled
+        names = np.empty(count * (lanes + NAME_LANES), np.int64)
     # Out of the loops, which would count references to the arrays at every step.
     begin, index, label, stride = table.begin, table.index, table.label, table.stride
     weight, next_weight = table.weight, table.next_weight
@@ -63,7 +63,7 @@ def maximum(
                     here = cell
                     cell += 1
                     some = iy < end_y and ix < end_x
-                    if some and not naming:
+                    if some and labels is None:
                         if whole:
                             at = item(index, iy) + item(index, ix)
                             best = largest(scratch, at, pitch, end_y - iy, end_x - ix)
@@ -82,11 +82,11 @@ def maximum(
                             end_y, ix, end_x, unknown, nobody, nobody,
                         )  # fmt: skip
                     store(cells, here * lanes, best)
-                    if naming:
+                    if labels is not None:
                         at = here * NAME_LANES
                         store_names(names, at, count * NAME_LANES, row, column, stride[k])
             unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
-            if naming:
+            if labels is not None:
                 _unpack_names(names, labels, labels_layout, numbers[k], channel, lanes, bins)
     fence()
 
@@ -101,7 +101,8 @@ def maximum_large(
     scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
     count = bins[0] * bins[1]
     cells = np.empty(2 * count * lanes, like.dtype)
-    names = np.empty(count * (lanes + NAME_LANES), np.int64)
+    if labels is not None:
+        names = np.empty(count * (lanes + NAME_LANES), np.int64)
     # Out of the loops, which would count references to the arrays at every step.
     begin, index, label, stride = table.begin, table.index, table.label, table.stride
     weight, next_weight = table.weight, table.next_weight
@@ -132,8 +133,10 @@ def maximum_large(
                     ix = end_x
                 iy = end_y
             store(cells, cell * lanes, best)
-            store_names(names, cell * NAME_LANES, count * NAME_LANES, row, column, stride[k])
+            if labels is not None:
+                at = cell * NAME_LANES
+                store_names(names, at, count * NAME_LANES, row, column, stride[k])
         unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
-        if len(labels):
+        if labels is not None:
             _unpack_names(names, labels, labels_layout, numbers[k], channel, lanes, bins)
     fence()
