@@ -100,7 +100,9 @@ def wanted(options: argparse.Namespace) -> list[tuple[str, str, int]]:
     if options.scaling:
         ops = [op for op in scaling.OPS if matches(op, options.op)]
         points = [(case, op, 1) for case in scaling.POINTS for op in ops]
-        return points + [(scaling.BASE, op, count) for count in options.threads[1:] for op in ops]
+        return points + [
+            (scaling.BASE, op, count) for count in options.threads if count > 1 for op in ops
+        ]
     return [
         (case, op, threads)
         for threads in options.threads

@@ -64,13 +64,14 @@ def counts() -> dict[str, int]:
 
 
 def compared(now: dict[str, int], before: dict[str, int]) -> tuple[str, bool]:
-    """A table of all calls, and whether none is worse."""
+    """A table of all calls, and whether none is worse or gone."""
     rows = [("call", "instructions", "baseline", "change", "")]
     good = True
     for name in now | before:
         if name not in now or name not in before:
             number = now.get(name, before.get(name, 0))
-            rows.append((name, f"{number:,}", "", "", "gone" if name in before else "new"))
+            rows.append((name, f"{number:,}", "", "", "GONE" if name in before else "new"))
+            good = good and name not in before
             continue
         change = now[name] / before[name] - 1
         word = "WORSE" if change > TOLERANCE else "better" if change < -TOLERANCE else ""

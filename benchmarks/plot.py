@@ -36,7 +36,10 @@ def draw(record: dict[str, Any]) -> list[Path]:
         found = {
             (case, op): group
             for (case, op, count), group in report.groups(cases).items()
-            if count == threads and (case, op) in HEADLINES and report.peers_of(group)
+            if count == threads
+            and (case, op) in HEADLINES
+            and report.peers_of(group)
+            and report.was_timed(report.ours_of(group))
         }
         if found:
             files.append(save(bars(found, threads), f"benchmarks-threads-{threads}"))

@@ -6,7 +6,7 @@ import pytest
 
 import roi_numba
 from arrays import GUARD, assert_same_bits, unaligned
-from roi_numba._cpu.streams import LARGE
+from roi_numba._cpu.streams import STREAMED as LARGE
 
 BOXES = np.random.default_rng(0).uniform(0, 12, (LARGE // (72 * 5 * 7) + 1, 4))
 BOXES[:, 2:] += BOXES[:, :2]

@@ -18,6 +18,8 @@ from strategies import BOX_DTYPES, FLOATS, INTEGERS
 
 PACKAGE = Path(roi_numba.__file__).parent
 YES, NO = "✓", "no"
+EXCEPT = {"roi_warp": "straight through the rounding"}
+"""Gradients to boxes that are not exact, by default."""
 
 
 def _public(module: str) -> set[str]:
@@ -51,7 +53,7 @@ def _operators() -> Iterator[list[str]]:
             YES if rule.name in torch else NO,
             YES if rule.name in jax else NO,
             "exact",
-            "exact" if rule.slope else "0",
+            EXCEPT.get(rule.name, "exact") if rule.slope else "0",
             {"cell": "cells", "sample": "samples", "none": NO}[rule.argmax],
         ]
 

@@ -4,7 +4,7 @@ from collections import namedtuple
 
 from .compile import inline
 from .lanes import gather_tile, load, prefetch, read, scatter_tile, splat, store, write
-from .streams import LARGE, stream, stream_lanes
+from .streams import STREAMED, stream, stream_lanes
 
 Layout = namedtuple("Layout", "origin stride channels channel_stride height_stride width_stride")
 Layout.__doc__ = """Where element (i, c, y, x) of a 4-D array lies in its flat memory.
@@ -55,7 +55,7 @@ def expect(source, layout, image, channel, lanes, y0, y1, x0, x1):
     Its pixels are lines far apart, which the CPU does not foresee (a map of 17 MB, 1024 channels:
     packed in 2.4 ms, not 4.5).
     """
-    if layout.channel_stride == 1:
+    if layout.channel_stride == 1 and channel < layout.channels:
         at = layout.origin + image * layout.stride + channel
         for y in range(y0, y1):
             index = at + y * layout.height_stride + x0 * layout.width_stride
@@ -80,6 +80,16 @@ def _turn(cells, first, bins, target, at, stride, lanes):
             write(target, at + c * stride + b, cells[(first + b) * lanes + c])
 
 
+TURNED = 4096
+"""Bins that are transposed in scratch at most: 256 KiB."""
+
+
+@inline
+def cells_for(bins):
+    """How many cells `unpack` wants for so many bins."""
+    return 2 * bins if bins <= TURNED else bins
+
+
 @inline
 def unpack(cells, target, layout, box, channel, lanes, height, width):
     """Copy the bins of one box out of scratch, where they begin.
@@ -93,7 +103,7 @@ def unpack(cells, target, layout, box, channel, lanes, height, width):
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
         half = width * lanes
         together = height == 1 and layout.channel_stride == width
-        if together and target.size >= LARGE and cells.size >= 2 * half:
+        if together and target.size >= STREAMED and cells.size >= 2 * half:
             _turn(cells, 0, width, cells, half, width, lanes)
             stream(cells, half, target, at, half)
             return
@@ -103,7 +113,7 @@ def unpack(cells, target, layout, box, channel, lanes, height, width):
         return
     position = 0
     if layout.channel_stride == 1 and channels == lanes:
-        large = target.size >= LARGE
+        large = target.size >= STREAMED
         for y in range(height):
             index = at + y * layout.height_stride
             for _ in range(width):

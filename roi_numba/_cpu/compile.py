@@ -36,7 +36,17 @@ if hasattr(os, "register_at_fork"):
 # A symbol names a record, as which 16-bit floats come, by a number counted in the process: a kernel
 # for float16 and one for bfloat16, compiled by two processes, could have the same, and whoever
 # loaded both from the cache ran one of them for both.
-types.Record.mangling_args = property(lambda self: (type(self).__name__, (self.name,)))
+_by_number = types.Record.mangling_args.fget
+
+
+def _by_content(record: types.Record) -> Any:
+    """The symbol's arguments of one of our records; of a user's, what Numba has."""
+    if list(record.fields) in (["float16"], ["bfloat16"]):
+        return type(record).__name__, (record.name,)
+    return _by_number(record)
+
+
+types.Record.mangling_args = property(_by_content)
 
 DAMAGE = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ImportError, IndexError,

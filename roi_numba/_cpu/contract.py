@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import expect, pack, unpack
+from .blocks import cells_for, expect, pack, unpack
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, add_scaled, combine, load, splat, store
 from .plan import (
@@ -68,7 +68,7 @@ def contract(
     pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
     rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
-    cells = np.empty(2 * bins[0] * bins[1] * lanes, like.dtype)
+    cells = np.empty(cells_for(bins[0] * bins[1]) * lanes, like.dtype)
     for item in range(first_item, last_item):
         group, channel = item_at(item, groups, source_layout, lanes)
         y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
@@ -117,7 +117,7 @@ def contract_large(
     """`contract` for boxes whose region is too large for scratch, one in each group."""
     lanes = LANE_BYTES // like.itemsize
     scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
-    cells = np.empty(2 * bins[0] * bins[1] * lanes, like.dtype)
+    cells = np.empty(cells_for(bins[0] * bins[1]) * lanes, like.dtype)
     for item in range(first_item, last_item):
         group, channel = item_at(item, groups, source_layout, lanes)
         k = order[groups[group, FIRST]]

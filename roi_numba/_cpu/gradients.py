@@ -52,7 +52,7 @@ def to_map_of_mean(
             rule, "mean", corners, images, start, bins, sizes, options, like, motion, placed=False
         )
         if start == 0 and stop < len(corners) and result.itemsize < like.itemsize:
-            result = np.zeros(shape, like.dtype)  # or else every round would round
+            result = zeros(shape, like.dtype)  # or else every round would round
         turned = turn(bands, stop - start, bins, sizes, units)
         order, first_box = _by_image(images[start:stop], len(result))
         target, target_layout = flat(result, channel_axis)

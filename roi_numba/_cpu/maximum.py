@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import expect, pack, unpack
+from .blocks import cells_for, expect, pack, unpack
 from .candidates import compete, highest, largest, lowest, store_names
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, item, splat, store
@@ -37,7 +37,7 @@ def maximum(
     pixels = scratch_pixels(groups)
     scratch = np.empty((pixels + lanes) * lanes, like.dtype)
     count = bins[0] * bins[1]
-    cells = np.empty(2 * count * lanes, like.dtype)
+    cells = np.empty(cells_for(count) * lanes, like.dtype)
     if labels is not None:  # what follows from None is not compiled
         names = np.empty(count * (lanes + NAME_LANES), np.int64)
     # Out of the loops, which would count references to the arrays at every step.
@@ -100,7 +100,7 @@ def maximum_large(
     lanes = LANE_BYTES // like.itemsize
     scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
     count = bins[0] * bins[1]
-    cells = np.empty(2 * count * lanes, like.dtype)
+    cells = np.empty(cells_for(count) * lanes, like.dtype)
     if labels is not None:
         names = np.empty(count * (lanes + NAME_LANES), np.int64)
     # Out of the loops, which would count references to the arrays at every step.

@@ -16,9 +16,7 @@ Its boxes are ``order[FIRST:LAST]``; its region is empty off the map; its cost c
 64 bytes per block of channels, roughly."""
 
 WAIT_FIRST, WAIT_LAST = 4, 5
-"""Columns of windows, after y0, y1, x0 and x1 of a box: a stack of boxes to be parted.
-
-It may be one longer than there are boxes."""
+"""Columns of windows, after y0, y1, x0 and x1 of a box: a stack of boxes to be parted."""
 
 
 @inline

@@ -15,8 +15,8 @@ Rates.__doc__ = """Entry i weighs pixel ``index[i]`` by ``weight[i]``, each pixe
 The weight changes by ``by_low[i]`` and ``by_high[i]`` as the ends of the box move.  Entries of bin
 b from ``begin[b]`` up to ``weighed[b]`` have a weight, those from there up to ``begin[b + 1]`` but
 a rate.  Axis a of box k has runs ``runs_begin[2 * k + a]`` up to ``runs_begin[2 * k + a + 1]``,
-`(first pixel, length)`, counted from the group's first, in which pixel i of an entry is
-``number[i]``.  A box too large for scratch has no runs.
+`(first pixel, length)`, in which the pixel of entry i is number ``number[i]``.  A box too large for
+scratch has no runs.
 """
 
 

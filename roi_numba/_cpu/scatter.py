@@ -10,6 +10,7 @@ from .blocks import Layout, expect, pack, unpack
 from .compile import inline, kernel
 from .lanes import LANE_BYTES, accumulate, combine, splat, store
 from .plan import SCRATCH_PIXELS
+from .streams import fence
 
 TILE_WIDTH = 128
 """Columns of a tile, at most; it has as many rows as scratch holds."""
@@ -138,3 +139,4 @@ def scatter(
             target_layout.width_stride,
         )
         unpack(tile, target, region, image, channel, lanes, y1 - y0, x1 - x0)
+    fence()

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from .formats import encoded, storage_type
 from .lanes import INT32, LANE_BYTES, _load, _pointer, _store
 
-LARGE = 1 << 20
+STREAMED = 1 << 20
 """Elements of results that are streamed; smaller ones are soon read again, from a cache."""
 
 

@@ -319,4 +319,4 @@ def tabulate(
                 lanes,
             )  # fmt: skip
         capacity *= 2
-    return stop, table, order, groups[:n], cost, groups[len(groups) - large :]
+    return stop, table, order[: stop - start], groups[:n], cost, groups[len(groups) - large :]
