@@ -301,6 +301,20 @@ def test_kernels_release_the_gil_and_divide_like_numpy():
     assert compilation.OPTIONS["error_model"] == "numpy"
 
 
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "_cpu").glob("*.py")), ids=lambda path: path.stem
+)
+def test_kernels_that_unpack_end_with_a_fence(path):
+    """`unpack` may stream: what is streamed is seen by other threads after a fence only."""
+    for node in tree(path).body:
+        if isinstance(node, ast.FunctionDef) and "kernel" in map(ast.unparse, node.decorator_list):
+            calls = [
+                ast.unparse(each.func) for each in ast.walk(node) if isinstance(each, ast.Call)
+            ]
+            if any(name.lstrip("_").startswith("unpack") for name in calls):
+                assert ast.unparse(node.body[-1]) == "fence()", node.name
+
+
 # ---- files ---------------------------------------------------------------------------------
 
 

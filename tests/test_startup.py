@@ -53,6 +53,15 @@ def test_import_compiles_nothing():
     assert imports("import roi_numba") == "[]\n"
 
 
+def test_a_call_without_boxes_computes_nothing():
+    """So it imports no Numba either."""
+    call = """
+        import numpy as np, roi_numba
+        assert roi_numba.roi_align(np.ones((1, 2, 8, 8)), np.ones((0, 5)), 2).shape == (0, 2, 2, 2)
+    """
+    assert imports(textwrap.dedent(call)) == "[]\n"
+
+
 def test_import_needs_what_is_installed_only():
     """Nothing but NumPy and the standard library is imported, tried or not."""
     code = """
