@@ -44,6 +44,25 @@ def test_large_is_like_small(operator, dtype, channel_axis):
     assert_same_bits(whole, np.concatenate(parts))
 
 
+@pytest.mark.parametrize("size", [(2, 8), (1, 17), (1, 20), (3, 7), (6, 8)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bins_around_whole_tiles(dtype, size):
+    """Channels in fours are no full lanes, so each of their values is copied by itself."""
+    features = case(dtype, 1, 32)
+    boxes = np.resize(BOXES, (LARGE // (32 * size[0] * size[1]) + 1, 4))
+
+    def winners(part):
+        return roi_numba.roi_pool(
+            part, boxes, size, batch_indices=np.zeros(len(boxes), int), return_argmax=True
+        )
+
+    whole = winners(features)
+    assert whole[0].size >= LARGE
+    parts = [winners(features[:, c : c + 4]) for c in range(0, 32, 4)]
+    for actual, *expected in zip(whole, *parts, strict=True):
+        assert_same_bits(actual, np.concatenate(expected, axis=1))
+
+
 def shifted(shape, dtype, elements):
     """An array that begins some elements after a cache line, within one filled with guards."""
     whole = np.full(np.prod(shape) + 256, GUARD, dtype)
@@ -90,7 +109,7 @@ def test_a_large_result_begins_with_a_line(threads):
 @pytest.mark.parametrize("channel_axis", [1, -1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_gradient_to_a_large_map_is_like_those_of_its_parts(dtype, channel_axis):
-    # Every channel of its own, and one box that covers the map, so that whole planes are written.
+    # A box covers the map; channels last, its lines are streamed.
     axis = channel_axis % 4
     channels = LARGE // (12 * 14) + 16
     boxes = np.array([[0, 0, 14, 12.0], [2, 3, 9, 9]])
