@@ -166,17 +166,6 @@ def splat(typingctx, value, like):
 
 
 @intrinsic
-def scaled(typingctx, weight, lanes):
-    """Multiply: weight * lanes."""
-
-    def codegen(context, builder, signature, args):
-        weight, value = args
-        return builder.fmul(_splat(builder, value.type, weight), value)
-
-    return lanes(weight, lanes), codegen
-
-
-@intrinsic
 def add_scaled(typingctx, total, weight, lanes):
     """Add: total + weight * lanes, with one rounding where the CPU has a fused multiply-add."""
 
