@@ -12,7 +12,7 @@ import roi_numba
 from roi_numba._sources import source_digest
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE / "_ext"), str(HERE.parent / "tests")]  # the latter for its operator table
+sys.path += [str(HERE / "_ext"), str(HERE.parent / "tests")]  # the latter for its tables
 
 project = "roi_numba"
 author = "the authors of roi_numba"
@@ -21,6 +21,7 @@ version = release = roi_numba.__version__
 
 extensions = [
     "capabilities",
+    "input_table",
     "mathml",
     "measured",
     "myst_nb",

@@ -68,7 +68,7 @@ def owner(name: str, array: Any) -> Any:
     """The library an array belongs to, as a module; TypeError if it is no array."""
     if isinstance(array, np.ndarray):
         return np
-    if not hasattr(array, "__dlpack__"):
+    if not hasattr(array, "__dlpack__") or isinstance(array, type):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     if getattr(array, "requires_grad", False):
         raise TypeError(
@@ -231,6 +231,8 @@ def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]
     if flags.c_contiguous and flags.writeable:
         b, c, d = array.shape[1:]
         return array.reshape(-1), 0, (b * c * d, c * d, d, 1)
+    if not array.size:  # its strides lead nowhere
+        return np.empty(0, array.dtype), 0, (0, 0, 0, 0)
     strides = tuple([stride // itemsize for stride in array.strides])
     low = sum(min(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))
     high = sum(max(s, 0) * (n - 1) for s, n in zip(array.strides, array.shape, strict=True))

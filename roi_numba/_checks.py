@@ -245,7 +245,8 @@ def box_rows(boxes: Any, batch_indices: Any) -> None:
                 raise ValueError(
                     f"batch_indices must have shape ({len(boxes)},), got {batch_indices.shape}"
                 )
-            if batch_indices.dtype.kind not in "iuf":
+            kind, size = batch_indices.dtype.kind, batch_indices.itemsize
+            if not (kind in "iu" or (kind == "f" and size in (2, 4, 8))):
                 raise TypeError(f"batch_indices must be integers, got dtype {batch_indices.dtype}")
             return
     given = "with" if batch_indices is not None else "without"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _checks
-from ._derivatives import Options, as_boxes
+from ._derivatives import Options, as_boxes, silence
 from ._memory import memory_of
 from ._op import Array, Call, Rule, enter, flag, int_pair
 
@@ -61,7 +61,7 @@ def backward(
     """Return the gradients to `input` and to `boxes`; these are zero unless crops are `smooth`."""
     needs_input, needs_boxes = _checks.needed(needs)
     deterministic = flag("deterministic", deterministic)
-    with memory_of("input", input) as memory:
+    with memory_of("input", input) as memory, silence():
         call = _enter(memory, options, input, boxes, box_indices, single, channel_axis, check_boxes)
         grad = call.bins_like_output("grad_output", grad_output, input, np.dtype(np.float32))
         dtype = _arrays.result_dtype(call.features.dtype)

@@ -22,6 +22,11 @@ from ._op import Array, Boxes, Call, Rule, enter, first_map, flag, int_pair
 Options = tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
+def silence() -> np.errstate:
+    """No warning of sums that overflow or are of infinities: those are the caller's."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def backward(
     rule: Rule,
     options: Options,
@@ -44,7 +49,7 @@ def backward(
     """
     needs_input, needs_boxes = _checks.needed(needs)
     deterministic = flag("deterministic", deterministic)
-    with memory_of("input", first_map(input)) as memory:
+    with memory_of("input", first_map(input)) as memory, silence():
         call = enter(
             memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
         )
@@ -102,7 +107,7 @@ def rate(
 ) -> Any:
     """How the result changes as each box's corners move by `motion` (K, 4)."""
     bins = int_pair("output_size", output_size, minimum=1)
-    with memory_of("input", input) as memory:
+    with memory_of("input", input) as memory, silence():
         call = enter(
             memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
         )
@@ -141,7 +146,7 @@ def rate_backward(
     argmax: Any = None,
 ) -> Any:
     """Return the gradient of `rate` to `input`."""
-    with memory_of("input", input) as memory:
+    with memory_of("input", input) as memory, silence():
         call = enter(
             memory, options, input, boxes, spatial_scale, batch_indices, channel_axis, check_boxes
         )

@@ -102,7 +102,8 @@ class Pyramid(NamedTuple):
 class Call(NamedTuple):
     """The arguments that all calls share, checked and as arrays of the engine's kind.
 
-    With several maps `features` and `options` are those of the first, `levels` has all.
+    With several maps `features` and `options` are those of the first, `levels` has all.  `beside`:
+    what is read besides maps and boxes, by its name.
     """
 
     memory: Memory
@@ -114,6 +115,7 @@ class Call(NamedTuple):
     channel_axis: int
     leave: Callable[[Any], Any]
     levels: "Levels | None" = None
+    beside: tuple[tuple[str, Any], ...] = ()
 
     def output_shape(self, bins: tuple[Any, ...]) -> tuple[Any, ...]:
         """Shape of a pooled result."""
@@ -128,7 +130,7 @@ class Call(NamedTuple):
         same_library("out", out, first_map(input))
         target = memory.target("out", out)
         _checks.result_array("out", target, shape, dtype)
-        for name, part in self.maps():
+        for name, part in (*self.maps(), *self.beside):
             memory.apart("out", target, name, part)
         for part in self.borrowed if isinstance(self.borrowed, list) else [self.borrowed]:
             memory.apart("out", target, "boxes", part)
@@ -273,8 +275,10 @@ def enter(
     else:
         borrowed = _borrowed_boxes(memory, input, boxes)
     numbers = None
+    beside: tuple[tuple[str, Any], ...] = ()
     if batch_indices is not None:
         numbers = memory.boxes(indices, batch_indices)
+        beside = ((indices, numbers),)
     corners, images = memory.regions(borrowed, numbers, features.shape[0], check, indices)
     T = corners.dtype.type
     of_maps = [
@@ -283,10 +287,12 @@ def enter(
     ]
     levels = None
     if pyramid is not None:
+        if pyramid.levels is not None:
+            beside = (*beside, ("levels", memory.boxes("levels", pyramid.levels)))
         of_box, images = memory.levels(pyramid.levels, len(corners), len(maps), images, check)
         levels = Levels(maps, of_maps, of_box)
     return Call(
-        memory, features, borrowed, corners, images, of_maps[0], channel_axis, leave, levels
+        memory, features, borrowed, corners, images, of_maps[0], channel_axis, leave, levels, beside
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _op
+from . import _arrays, _checks, _op
 from ._memory import memory_of
 from ._op import Array, Boxes
 from .assign_levels import assign_levels
@@ -176,18 +176,21 @@ def pyramid_pool_backward(
     if getattr(grad_output, "ndim", None) != 4:
         got = getattr(grad_output, "shape", type(grad_output).__name__)
         raise ValueError(f"grad_output must be an array with four axes, got {got}")
+    axis = _checks.channel_axis(options.get("channel_axis", 1))
+    _check_dtype(grad_output, inputs[0], axis)
     to_maps: list[Any] = []
     to_boxes: Any = None
-    parts = _shares(op, grad_output, pyramid, boxes, reduce_levels, options)
-    for share, level in zip(parts, _one_by_one(pyramid), strict=True):
-        to_map, moved = backward(share, level, boxes, 1.0, **options)
-        to_maps += to_map or []
-        if to_boxes is None:
-            to_boxes = moved
-        elif isinstance(moved, list):
-            to_boxes = [one + other for one, other in zip(to_boxes, moved, strict=True)]
-        else:
-            to_boxes = to_boxes + moved
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are the caller's
+        parts = _shares(op, grad_output, pyramid, boxes, reduce_levels, options, axis)
+        for share, level in zip(parts, _one_by_one(pyramid), strict=True):
+            to_map, moved = backward(share, level, boxes, 1.0, **options)
+            to_maps += to_map or []
+            if to_boxes is None:
+                to_boxes = moved
+            elif isinstance(moved, list):
+                to_boxes = [one + other for one, other in zip(to_boxes, moved, strict=True)]
+            else:
+                to_boxes = to_boxes + moved
     return to_maps or None, to_boxes
 
 
@@ -275,16 +278,33 @@ def combined(library: Any, parts: list[Any], reduce_levels: str, axis: int) -> A
     if reduce_levels == "concat":
         return library.concatenate(parts, axis=axis)
     total = parts[0]
-    for part in parts[1:]:
-        if reduce_levels == "max":  # not `maximum`, whose gradient equals would share
-            total = library.where((part > total) | (part != part), part, total)
-        else:
-            total = total + part
-    return total / len(parts) if reduce_levels == "mean" else total
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are the caller's
+        for part in parts[1:]:
+            if reduce_levels == "max":  # not `maximum`, whose gradient equals would share
+                total = library.where((part > total) | (part != part), part, total)
+            else:
+                total = total + part
+        return total / len(parts) if reduce_levels == "mean" else total
+
+
+def _check_dtype(grad: Any, first: Any, axis: int) -> None:
+    """A gradient is computed with before an operator looks at it."""
+    with memory_of("inputs[0]", first) as memory:
+        array = memory.source("inputs[0]", first)
+        _checks.feature_map("inputs[0]", array, axis)
+        _arrays.same_library("grad_output", grad, first)
+        dtype = _arrays.result_dtype(array.dtype)
+        _checks.result_array("grad_output", memory.source("grad_output", grad), grad.shape, dtype)
 
 
 def _shares(
-    op: Any, grad: Any, pyramid: _op.Pyramid, boxes: Any, reduce_levels: str, options: Any
+    op: Any,
+    grad: Any,
+    pyramid: _op.Pyramid,
+    boxes: Any,
+    reduce_levels: str,
+    options: Any,
+    axis: int,
 ) -> list[Any]:
     """What part of the gradient every level's result has."""
     count = len(pyramid.inputs)
@@ -293,12 +313,16 @@ def _shares(
     if reduce_levels == "mean":
         return [grad / count] * count
     if reduce_levels == "concat":
-        return _parted(grad, pyramid, options.get("channel_axis", 1))
+        return _parted(grad, pyramid, axis)
     ways_back = ("argmax", "deterministic", "needs")
     forth = {name: value for name, value in options.items() if name not in ways_back}
-    size = tuple(grad.shape[2:] if options.get("channel_axis", 1) == 1 else grad.shape[1:3])
+    size = tuple(grad.shape[2:] if axis == 1 else grad.shape[1:3])
     parts = [op(level, boxes, size, 1.0, **forth) for level in _one_by_one(pyramid)]
     largest = combined(_op.home(grad), parts, "max", 1)
+    if largest.shape != grad.shape:
+        raise ValueError(
+            f"grad_output must have shape {tuple(largest.shape)}, got {tuple(grad.shape)}"
+        )
     shares, left, where = [], grad, _op.home(grad).where
     for part in parts:
         won = (part == largest) | (part != part)

@@ -187,6 +187,8 @@ REFUSED_INDICES = [
     (np.zeros(2, int), ValueError, r"batch_indices .*\(3,\), got \(2,\)"),
     (np.zeros(3, bool), TypeError, r"batch_indices .*integers, got .*bool"),
     (np.zeros(3, complex), TypeError, r"batch_indices .*integers, got .*complex128"),
+    (np.zeros(3, np.longdouble), TypeError, r"batch_indices .*integers, got .*float\d+"),
+    (np.zeros(3, ml_dtypes.float8_e5m2), TypeError, r"batch_indices .*integers, got .*float8_e5m2"),
     (np.array(["0", "1", "1"]), TypeError, r"batch_indices .*integers, got .*<U1"),
     (np.array([0, 1, 2]), IndexError, r"batch_indices .*\[0, 2\), got 2 for box 2"),
     (np.array([0, -1, 1]), IndexError, r"batch_indices .*\[0, 2\), got -1 for box 1"),

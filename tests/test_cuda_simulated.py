@@ -2,6 +2,7 @@
 
 import pytest
 
+from bad_input import EVERY
 from operators import OPERATORS, ids
 from subprocesses import run
 
@@ -22,3 +23,8 @@ def test_simulated_grids():
 
 def test_vectors():
     run("import simulated; simulated.vectors()", timeout=600, **SIMULATOR)
+
+
+@pytest.mark.parametrize("operator", sorted({operator.name for operator in EVERY}))
+def test_bad_input(operator):
+    run(f"import simulated_bad_input as s; s.rows({operator!r})", timeout=600, **SIMULATOR)

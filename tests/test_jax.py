@@ -120,6 +120,19 @@ def test_results_and_gradients_are_the_same_bits(operator, reduction, compiled):
 
 
 @COMPILED
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64], ids=ids)
+def test_subnormal_numbers_count(dtype, compiled):
+    """XLA's threads take them for zero."""
+    operator, reduction = MEANS[-1]
+    x, boxes = features(dtype), BOXES.astype(np.float32)
+    x = jnp.asarray(np.asarray(x) * np.finfo(dtype).smallest_subnormal.astype(dtype) * dtype(9))
+    f = pool(operator, reduction)
+    output = (jax.jit(f) if compiled else f)(x, jnp.asarray(boxes))
+    same_bits(output, on_arrays(operator, reduction, x, boxes))
+    assert np.asarray(output).any()
+
+
+@COMPILED
 @pytest.mark.parametrize("dtype", [*FLOATS, np.int32], ids=ids)
 def test_dtypes_of_maps(dtype, compiled):
     operator, reduction = MEANS[-1]

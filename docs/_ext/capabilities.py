@@ -30,7 +30,8 @@ def _public(module: str) -> set[str]:
     raise LookupError(f"roi_numba/{module}.py has no __all__")
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Lines of Markdown."""
     head = list(head)
     for row in (head, ["---"] * len(head), *rows):
         yield "| " + " | ".join(row) + " |"
@@ -84,9 +85,9 @@ class Capabilities(SphinxDirective):
             "operator", "`reduce`", "host", "CUDA", "torch", "JAX", "to map", "to boxes", "names",
         )  # fmt: skip
         lines = [
-            *_table(operators, _operators()),
-            *_table(("maps of", "are added up in", "and give"), _maps()),
-            *_table(("boxes of", "have their geometry in"), _boxes()),
+            *table(operators, _operators()),
+            *table(("maps of", "are added up in", "and give"), _maps()),
+            *table(("boxes of", "have their geometry in"), _boxes()),
         ]
         return self.parse_text_to_nodes("\n".join(lines))
 
