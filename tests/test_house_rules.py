@@ -323,7 +323,10 @@ def test_length(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
-@pytest.mark.parametrize("path", FILES + sorted((ROOT / "tests").glob("*.py")), ids=identify)
+TESTS = sorted([*(ROOT / "tests").glob("*.py"), *(ROOT / "tests" / "fuzz").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", FILES + TESTS, ids=identify)
 def test_names_of_files(path):
     assert not re.search(r"util|helper|common|misc|core", path.stem)
 
@@ -504,12 +507,12 @@ def test_what_the_tests_import_is_installed_with_them(project):
     extras = project["project"]["optional-dependencies"]
     there = {re.split(r"[<>=\[]", item)[0] for item in extras["test"]} | {"numpy", "numba"}
     there |= {"roi_numba", "benchmarks", "PIL", "llvmlite"}  # here; with matplotlib; with numba
-    ours = {path.stem for path in (ROOT / "tests").glob("*.py")}
-    for path in (ROOT / "tests").glob("*.py"):
+    ours = {path.stem for path in TESTS} | {"fuzz"}
+    for path in TESTS:
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]
             else:
                 continue

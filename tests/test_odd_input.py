@@ -185,6 +185,10 @@ def test_empty_maps(operator, reduction, shape):
             call = np.moveaxis(input, 1, axis), boxes, SIZE
             output = operator.function(*call, **options)
             np.testing.assert_array_equal(np.moveaxis(output, axis, 1), expected)
+            turned = call[0][:, ::-1, ::-1]
+            turned.flags.writeable = False
+            output = operator.function(turned, *call[1:], **options)
+            np.testing.assert_array_equal(np.moveaxis(output, axis, 1), expected)
             assert operator.function(*call, out=out, **options) is out
             np.testing.assert_array_equal(np.moveaxis(out, axis, 1), expected)
             if reduction != "mean":
@@ -261,6 +265,19 @@ def test_gradients_of_empty_maps(operator, reduction, shape):
     )
     assert grad_input.shape == shape
     assert not grad_boxes.any()
+
+
+@MATRIX
+def test_infinities_warn_of_nothing(operator, reduction):
+    """Neither their sums nor those of what is too large: in the tests a warning is an error."""
+    input = features(np.float32, (2, 40, 8, 9))
+    options = operator.reductions[reduction]
+    for large in (np.inf, 3e38):
+        grad = np.full((3, 40, 2, 2), large, np.float32)
+        grad[:, ::3] *= -1
+        for maps in (input, np.where(input > 0, grad[0, 0, 0, 0], input)):
+            operator.function(maps, rows(), 2, **options)
+            operator.backward(grad, maps, rows(), **options)
 
 
 @pytest.mark.parametrize(("operator", "reduction"), MEANS, ids=ids)

@@ -159,6 +159,10 @@ def test_into_an_array():
     assert_same_bits(out, of_plain())
     with pytest.raises(ValueError, match=r"out must not share memory with inputs\[3\]"):
         of_plain(out=PLAIN.inputs[3].reshape(-1)[: 6 * 5].reshape(6, 5, 1, 1), output_size=1)
+    memory = np.zeros((6, 5, 2, 3), np.float32)
+    levels = memory.reshape(-1)[:12].view(np.int64)
+    with pytest.raises(ValueError, match="out must not share memory with levels"):
+        of_plain(out=memory, levels=levels)
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=ids)
@@ -350,3 +354,45 @@ def test_no_gradient_of_a_result(how, grad):
             roi_numba.roi_align, grad, PLAIN.inputs, PLAIN.boxes, spatial_scales=FPN,
             reduce_levels=how,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "shape", "options", "error", "message"),
+    [
+        (
+            "max",
+            (7, 5, 2, 3),
+            {},
+            ValueError,
+            r"must have shape \(6, 5, 2, 3\), got \(7, 5, 2, 3\)",
+        ),
+        (
+            "mean",
+            (6, 5, 2, 3),
+            {"dtype": object},
+            TypeError,
+            "must be of dtype float32, got object",
+        ),
+        ("sum", (6, 5, 2, 3), {"dtype": "f8"}, TypeError, "must be of dtype float32, got float64"),
+        ("concat", (6, 20, 2, 3), {"channel_axis": 1.0}, TypeError, "channel_axis must be 1 or -1"),
+        ("max", (6, 5, 2, 3), {"channel_axis": [1]}, TypeError, "channel_axis must be 1 or -1"),
+    ],
+)
+def test_what_is_wrong_before_an_operator_sees_it(how, shape, options, error, message):
+    grad = np.ones(shape, options.get("dtype", np.float32))
+    options = {name: value for name, value in options.items() if name != "dtype"}
+    with pytest.raises(error, match=message):
+        pyramid_pool_backward(
+            roi_numba.roi_align, grad, PLAIN.inputs, PLAIN.boxes, spatial_scales=FPN,
+            reduce_levels=how, **options,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max"])
+def test_infinities_warn_of_nothing(how):
+    """A warning is an error in the tests."""
+    inputs = [np.full_like(array, (-1) ** i * np.inf) for i, array in enumerate(PLAIN.inputs)]
+    pooled = of_plain(inputs=inputs, levels=None, reduce_levels=how)
+    pyramid_pool_backward(
+        roi_numba.roi_align, pooled, inputs, PLAIN.boxes, spatial_scales=FPN, reduce_levels=how
+    )
