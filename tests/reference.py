@@ -169,8 +169,8 @@ def prroi_pool(input, boxes, output_size, spatial_scale=1.0, *, aligned=False):
             return [(1.0, _faded(low, size))]
         cuts = []
         for m in range(max(math.floor(low), -1), min(math.ceil(high), size)):
-            left, right = max(low - m, 0.0), min(high - m, 1.0)
-            middle = (left + right) / 2
+            left, right = max(low, m), min(high, m + 1)
+            middle = (left + right) / 2 - m
             neighbours = _valid(((m, 1 - middle), (m + 1, middle)), size)
             cuts.append(((right - left) / (high - low), neighbours))
         return cuts

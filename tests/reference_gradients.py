@@ -202,8 +202,8 @@ def prroi_pool_backward(grad_output, input, boxes, spatial_scale=1.0, *, aligned
             return 1, [(0, _faded_nodes(low, size), *_moves(s, (p + 0.5) / n_bins))]
         entries = []
         for m in range(max(math.floor(low), -1), min(math.ceil(high), size)):
-            left, right = max(low - m, 0.0), min(high - m, 1.0)
-            middle = (left + right) / 2
+            left, right = max(low, m), min(high, m + 1)
+            middle = (left + right) / 2 - m
             near, far = max(m - low, 0.0), min(m + 1 - low, high - low)
             along = (near + far) / 2 / (high - low)
             part = (right - left) / (high - low)

@@ -25,7 +25,7 @@ def _bad() -> Iterator[list[str]]:
         if row.error is not None:
             message = row.message(example).replace("|", "\\|")
             unchecked = LEFT_OUT if row.unchecked else REFUSED
-            yield [row.what, f"{_error(row)}: {message}", unchecked]
+            yield [row.what, f"{_error(row)}: `{message}`", unchecked]
 
 
 def _odd() -> Iterator[list[str]]:
