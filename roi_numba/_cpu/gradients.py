@@ -176,7 +176,7 @@ def at_winners(
             bins = 1, bins[0] * bins[1]
         result, of_map = new_map(at_once=True)
         parts = 1
-        if of_map[3] is not None and channel_axis == -1:
+        if of_map[3] is not None and names_layout.channel_stride == 1:
             parts = max(1, min(PARTS, SUMMED_PIXELS // (sizes[0] * sizes[1])))
         work(at_cells, parts, 0, len(corners), *of_map, parts, *pooled_maps, sizes, bins)
     else:

@@ -90,9 +90,9 @@ def at_cells(
 
     The bins' gradients are added to the map ``sums``, which holds zeros, or in scratch memory that
     goes to the map ``target``; or ``pooled`` takes the pixels' values in ``source``.  Two of the
-    three are None.  A block has so many ``parts`` of one line of channels.  The boxes of image i
-    are ``order[first_box[i]:first_box[i + 1]]``.  Returns a box whose winner is no pixel of the
-    map, or -1.
+    three are None.  A block has so many ``parts`` of one line of channels: one, unless those of
+    ``names`` lie side by side.  The boxes of image i are ``order[first_box[i]:first_box[i + 1]]``.
+    Returns a box whose winner is no pixel of the map, or -1.
     """
     lanes = LANE_BYTES // like.itemsize
     block = parts * lanes
