@@ -67,7 +67,8 @@ def _each_sample(context, builder, lanes, arrays, place, ranges, visit):
     ``arrays``: the types and values of scratch, index, weight and next_weight; ``place``: where
     pixel (0, 0) lies in scratch, and how far apart rows' and columns' indices and rows lie;
     ``visit(i, j, value)``.  A sample is interpolated along y, then along x; what weighs nothing
-    is not read.
+    is not read.  Neighbours could share columns that are interpolated along y first, for a whole
+    row of samples: 28 ms instead of 25 (c4-head, roi_warp, two samples a bin).
     """
     (source, source_array), (indices, index_array), *weights = arrays
     at, step_y, step_x, pitch = place
