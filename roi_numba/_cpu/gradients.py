@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from .blocks import Layout
 from .engine import DOUBLE, SINGLE, costs_of_items, cuts, flat
-from .lanes import LANE_BYTES
 from .pages import empty, zeros
 from .project import project
 from .scatter import scatter, tiling
 from .tables import tabulate
 from .threads import run
 from .turned import turn
+from .vectors import LANE_BYTES
 from .winners import PARTS, SUMMED_PIXELS, at_cells, at_samples
 
 

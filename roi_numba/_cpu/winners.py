@@ -4,8 +4,9 @@ import numpy as np
 
 from .blocks import Layout, unpack
 from .compile import inline, kernel
-from .lanes import LANE_BYTES, item, load, prefetch, read, splat, store, write
+from .lanes import item, load, prefetch, read, splat, store, write
 from .streams import fence
+from .vectors import LANE_BYTES
 
 SUMMED_PIXELS = 1 << 15
 """Largest map whose sums a thread has in scratch memory: 2 MiB for a line of channels."""
