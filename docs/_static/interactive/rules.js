@@ -1,8 +1,9 @@
 /* The operators' rules for one axis of one box, and pooling by them, for the interactive figure.
  *
- * A port of roi_numba's `span`, `entries` and `entry` in float64; tests/test_interactive.py holds
- * it to the library's own results.  A classic script, not a module: browsers load no modules from
- * files, and the built site must work when its pages are opened as files.
+ * A port of roi_numba's `span`, `entries` and `entry` in float64 (in float32 for TensorFlow's edges);
+ * tests/test_interactive.py holds it to the library's own results.  A classic script, not a module:
+ * browsers load no modules from files, and the built site must work when its pages are opened as
+ * files.
  *
  * An axis is a list of bins { low, high, divisor, entries }.  An entry is two neighbouring cells
  * with their weights, { pixel, weight, next, at }.  `low`, `high` and `at` are places on the drawn
