@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .judge import Foreign
+from test_dlpack import Foreign
 
 HEAD = """\
 import base64, zlib

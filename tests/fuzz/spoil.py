@@ -127,7 +127,7 @@ def _spoil_one(case):
 def _another(random, name, array):
     """The array with another shape or dtype, and whether that can never do."""
     choice = random.random()
-    if array.dtype.kind not in "biufV":  # it is spoilt already
+    if array.dtype.kind not in "biufV" or not array.ndim:  # it is spoilt already
         return array[None], True
     with np.errstate(all="ignore"):
         if choice < 0.3:
