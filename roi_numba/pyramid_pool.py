@@ -97,6 +97,7 @@ def pyramid_pool(
     ):
         if given:
             raise ValueError(f'{name} must not be given with reduce_levels="{reduce_levels}"')
+    _check_maps(inputs, _checks.channel_axis(options.get("channel_axis", 1)))
     parts = [op(level, boxes, output_size, 1.0, **options) for level in _one_by_one(pyramid)]
     return combined(_op.home(inputs[0]), parts, reduce_levels, options.get("channel_axis", 1))
 
@@ -177,7 +178,7 @@ def pyramid_pool_backward(
         got = getattr(grad_output, "shape", type(grad_output).__name__)
         raise ValueError(f"grad_output must be an array with four axes, got {got}")
     axis = _checks.channel_axis(options.get("channel_axis", 1))
-    _check_dtype(grad_output, inputs[0], axis)
+    _check_maps(inputs, axis, grad_output)
     to_maps: list[Any] = []
     to_boxes: Any = None
     with np.errstate(over="ignore", invalid="ignore"):  # infinities are the caller's
@@ -287,14 +288,16 @@ def combined(library: Any, parts: list[Any], reduce_levels: str, axis: int) -> A
         return total / len(parts) if reduce_levels == "mean" else total
 
 
-def _check_dtype(grad: Any, first: Any, axis: int) -> None:
-    """A gradient is computed with before an operator looks at it."""
-    with memory_of("inputs[0]", first) as memory:
-        array = memory.source("inputs[0]", first)
-        _checks.feature_map("inputs[0]", array, axis)
-        _arrays.same_library("grad_output", grad, first)
-        dtype = _arrays.result_dtype(array.dtype)
-        _checks.result_array("grad_output", memory.source("grad_output", grad), grad.shape, dtype)
+def _check_maps(inputs: Any, axis: int, grad: Any = None) -> None:
+    """Results of all maps, and a gradient, are computed with before or after an operator does."""
+    with memory_of("inputs[0]", inputs[0]) as memory:
+        maps = [memory.source(f"inputs[{i}]", each) for i, each in enumerate(inputs)]
+        _checks.pyramid(maps, axis)
+        if grad is not None:
+            _arrays.same_library("grad_output", grad, inputs[0])
+            dtype = _arrays.result_dtype(maps[0].dtype)
+            given = memory.source("grad_output", grad)
+            _checks.result_array("grad_output", given, given.shape, dtype)
 
 
 def _shares(

@@ -388,6 +388,19 @@ def test_what_is_wrong_before_an_operator_sees_it(how, shape, options, error, me
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("how", ["sum", "mean", "max", "concat"])
+def test_maps_of_other_channels(how):
+    inputs = [*PLAIN.inputs[:3], PLAIN.inputs[3][:, :4]]
+    words = r"inputs\[3\] must have 2 images of 5 channels as inputs\[0\] has, got shape \(2, 4,"
+    with pytest.raises(ValueError, match=words):
+        of_plain(inputs=inputs, levels=None, reduce_levels=how)
+    grad = np.ones((6, 19 if how == "concat" else 5, 2, 3), np.float32)
+    with pytest.raises(ValueError, match=words):
+        pyramid_pool_backward(
+            roi_numba.roi_align, grad, inputs, PLAIN.boxes, spatial_scales=FPN, reduce_levels=how
+        )
+
+
 @pytest.mark.parametrize("how", ["sum", "mean", "max"])
 def test_infinities_warn_of_nothing(how):
     """A warning is an error in the tests."""

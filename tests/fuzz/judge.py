@@ -1,5 +1,6 @@
 """Whether a call did what it should: the right result and nothing else, or one clear sentence."""
 
+import ml_dtypes
 import numpy as np
 
 import reference_crops
@@ -255,10 +256,10 @@ class Judge:
         precision = {2: 2e-2, 4: 1e-4, 8: 1e-11}[to_map.dtype.itemsize]
         if case.rows.dtype == np.float32:
             precision = max(precision, 1e-4)
-        tiny = 1e-3 * float(grad.size) * np.abs(array).max(initial=0) * 1e-4
-        if to_map.dtype.itemsize == 2:  # what is below its least number
-            tiny = max(tiny, float(array.size) * np.abs(array).max(initial=0) * 1e-7)
-        assert abs(there - back) <= precision * largest + min(tiny, 1e-30 + precision * largest)
+        # What is rounded to a subnormal number, of results and of gradients.
+        least = 16 * float(ml_dtypes.finfo(to_map.dtype).smallest_subnormal)
+        allowed = precision * largest + least * (np.abs(array).sum() + np.abs(grad).sum())
+        assert abs(there - back) <= allowed, f"{there} forward, {back} back"
 
     # ---- crops ---------------------------------------------------------------------------
 
