@@ -1,5 +1,6 @@
 """`detectron2.layers.ROIAlign` and `detectron2.modeling.poolers.ROIPooler`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import roi_numba
 from .. import _checks
 from .._docstrings import like
 from . import Row
-from ._arrays import operators, pyramid_levels
+from ._arrays import operators
 
 __all__ = ["ROIAlign", "ROIPooler"]
 
@@ -151,7 +152,7 @@ class ROIPooler:
         if op == "roi_align":
             options = options | {"sampling_ratio": self.sampling_ratio}
         boxes = [getattr(each, "tensor", each) for each in box_lists]
-        own = pyramid_levels("scales", self.scales)
+        own = _levels(self.scales)
         if len(x) != len(own):
             raise ValueError(f"x must be {len(own)} maps, one for each of scales, got {len(x)}")
         levels = roi_numba.assign_levels(
@@ -173,3 +174,14 @@ class ROIPooler:
             levels=levels - own[0],
             **options,
         )
+
+
+def _levels(scales: Sequence[float]) -> list[int]:
+    """The levels of maps, from their scales."""
+    if not len(scales):
+        raise ValueError("scales must be one for each map, got none")
+    known = [_checks.scale(f"scales[{i}]", scale) for i, scale in enumerate(scales)]
+    levels = [-round(math.log2(scale)) for scale in known]
+    if levels != list(range(levels[0], levels[0] + len(levels))):
+        raise ValueError(f"scales must halve from each map to the next, got {known}")
+    return levels

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log2
 from typing import Any
 
 import roi_numba
@@ -9,7 +10,7 @@ import roi_numba
 from .. import _checks
 from .._docstrings import like
 from . import Row
-from ._arrays import count_of, operators, pyramid_levels
+from ._arrays import count_of, operators
 
 __all__ = ["MultiScaleRoIAlign", "RoIAlign", "RoIPool", "roi_align", "roi_pool"]
 
@@ -277,8 +278,17 @@ class MultiScaleRoIAlign:
         ]
         for each in maps:
             count_of("each map of x", each)
-        scales = [each.shape[-2] / max(heights) for each in maps]
-        levels = pyramid_levels("heights of the maps in x, relative to image_shapes,", scales)
+        scales = [
+            _checks.scale("heights of the maps in x", each.shape[-2] / max(heights))
+            for each in maps
+        ]
+        levels = [-round(log2(scale)) for scale in scales]
+        # Some detectors have two maps of one level: the first is pooled, as there.
+        if not 0 <= levels[-1] - levels[0] < len(levels):
+            raise ValueError(
+                "x must have a map for each level from that of the first to that of the last, got "
+                f"levels {levels}"
+            )
         assigned = roi_numba.assign_levels(
             boxes,
             min_level=levels[0],
