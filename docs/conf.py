@@ -20,7 +20,7 @@ copyright = "the authors of roi_numba, Apache-2.0"
 version = release = roi_numba.__version__
 
 extensions = [
-    "capabilities",
+    "capability_table",
     "mathml",
     "measured",
     "myst_nb",
