@@ -29,7 +29,7 @@ def _code(words: Iterable[Any]) -> str:
 
 
 def _link(name: str) -> str:
-    return f"{{func}}`~roi_numba.{name}`"
+    return f"{{func}}`{name} <roi_numba.{name}>`"
 
 
 def _operators() -> Iterator[list[str]]:
@@ -44,7 +44,7 @@ def _together(said: Callable[[Any], Any], dtypes: Iterable[Any]) -> Iterator[tup
     groups: dict[Any, list[Any]] = {}
     for dtype in map(np.dtype, dtypes):
         groups.setdefault(said(dtype), []).append(dtype)
-    return ((_code(dtypes), said) for said, dtypes in groups.items())
+    return ((", ".join(map(str, dtypes)), said) for said, dtypes in groups.items())
 
 
 def _gradients(cell: Capability | None) -> str:
@@ -62,7 +62,7 @@ def _crossed() -> Iterator[list[str]]:
             cells = [CELLS.get((name, dtype, backend)) for backend in BACKENDS]
             (result,) = {cell.result for cell in cells if cell}
             same = result == dtype and name in {operator.name for operator in OPERATORS}
-            return "the same" if same else f"`{result}`", *map(_gradients, cells)
+            return "the same" if same else str(result), *map(_gradients, cells)
 
         name = _link(rule.name)
         for dtypes, said in _together(row, DTYPES):
@@ -77,11 +77,11 @@ def _inside(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _accumulator(dtype: np.dtype[Any]) -> str:
     result = result_dtype(_inside(dtype))
-    return f"`{np.promote_types(np.float32, result) if result.kind == 'f' else 'float32'}`"
+    return str(np.promote_types(np.float32, result) if result.kind == "f" else "float32")
 
 
 def _geometry(dtype: np.dtype[Any]) -> str:
-    return f"`{geometry('boxes', np.zeros((1, 4), _inside(dtype))).dtype}`"
+    return str(geometry("boxes", np.zeros((1, 4), _inside(dtype))).dtype)
 
 
 TABLES = {
