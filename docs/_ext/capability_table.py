@@ -8,6 +8,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+import capabilities
+import operators
+import strategies
 from capabilities import BACKENDS, CELLS, DTYPES, Capability
 from operators import OPERATORS, RULES
 from roi_numba._arrays import BFLOAT16, result_dtype
@@ -99,6 +102,8 @@ class Capabilities(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write it as Markdown, for the parser to read."""
+        for module in (capabilities, operators, strategies):
+            self.env.note_dependency(module.__file__)
         head, rows = TABLES[self.arguments[0]]
         return self.parse_text_to_nodes("\n".join(_table(head, rows())))
 
