@@ -72,7 +72,7 @@ def draw(found: Found, threads: int) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" '
             f'width="{WIDTH}" height="{height:g}" role="img" aria-label="{escape(title)}">',
             f"<style>{STYLE}</style>",
-            f'<rect class="paper" width="{WIDTH}" height="{height:g}" rx="8"/>',
+            f'<rect class="paper" width="{WIDTH}" height="{height:g}"/>',
             text(MARGIN, 25, title, "title"),
             f'<text x="{MARGIN}" y="46" class="soft">{note}'
             f'<tspan class="ours">{peers.OURS} = 1</tspan></text>',
