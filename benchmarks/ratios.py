@@ -1,11 +1,10 @@
 """How many times as long each peer takes, as an SVG that can be read on a phone.
 
-A row for each case, a column for each peer; in every cell a bar, logarithmic, from the line that is
-roi_numba.  It is 500 wide, so that text of 13 is still legible where it is shown 360 wide.  Its
-background is its own, light or dark as the reader prefers.
+A row for each case, a column for each peer; in every cell a bar, to scale, on a strip as wide as
+the bar of roi_numba is long.  It is 500 wide, so that text of 13 is still legible where it is shown
+360 wide.  Its background is its own, light or dark as the reader prefers.
 """
 
-import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from html import escape
@@ -16,10 +15,10 @@ from .cases import HEADLINES
 
 Found = dict[tuple[str, str], report.Group]
 
-WIDTH, MARGIN, LABEL = 500, 12, 146
+WIDTH, MARGIN, LABEL = 500, 12, 150
 TITLE, HEAD, ROW, FOOT = 52, 40, 38, 26
-BEFORE, BETWEEN = 6, 10
-"""Pixels of a cell before its line, for whoever is faster, and after its longest bar."""
+BETWEEN = 10
+"""Pixels of a cell after its longest bar."""
 
 HEADS = {"onnxruntime": "onnx runtime", "openvino": "Open VINO", "opencv": "Open CV",
          "tensorflow": "Tensor Flow", "torchvision": "torch vision"}  # fmt: skip
@@ -31,7 +30,7 @@ svg { --paper: #fff; --shade: #f2f4f8; --text: #1f2328; --soft: #59636e; --bar: 
 @media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --shade: #171c24; --text: #e6edf3;
   --soft: #a2abb6; --bar: #7489bb; --ours: #ff8a4c; } }
 .paper { fill: var(--paper); } .shade { fill: var(--shade); } .bar { fill: var(--bar); }
-.line { stroke: var(--ours); stroke-width: 1.6; } .ours { fill: var(--ours); font-weight: 600; }
+.ours { fill: var(--ours); font-weight: 600; }
 text { fill: var(--text); } .soft { fill: var(--soft); } .head { font-size: 12px; }
 .title { font-size: 16px; font-weight: 600; }
 """
@@ -52,16 +51,16 @@ def draw(found: Found, threads: int) -> str:
         for peer in report.peers_of(group)
         if (ratio := report.ratio(report.ours_of(group), peer)) is not None
     ]
-    largest = max([math.e, *ratios])
+    largest = max([2.0, *ratios])
     parts, top = [], float(TITLE)
     for block in blocks(found):
         cell = (WIDTH - 2 * MARGIN - LABEL) / len(block.sides)
-        zeros = [MARGIN + LABEL + cell * column + BEFORE for column in range(len(block.sides))]
-        scale = (cell - BEFORE - BETWEEN) / math.log(largest)
+        zeros = [MARGIN + LABEL + cell * column for column in range(len(block.sides))]
+        scale = (cell - BETWEEN) / largest
         parts += rows(block, found, top, zeros, scale)
         top += HEAD + ROW * len(block.keys)
     one = "one thread" if threads == 1 else f"{threads} threads"
-    note = f"Medians, {one}; bars are logarithmic, from the line: "
+    note = f"Medians, {one}; the strip is as wide as ours is long: "
     everything = [row for group in found.values() for row in group]
     below = ["† other values in some places"] * any("otherwise" in row for row in everything)
     below += [warning] if (warning := report.warning(everything)) else []
@@ -101,17 +100,21 @@ def blocks(found: Found) -> list[Block]:
 def rows(
     block: Block, found: Found, top: float, zeros: Iterable[float], scale: float
 ) -> Iterator[str]:
-    """Names of the peers, a row for each case, and the lines."""
+    """Names of the peers, a row for each case, and the strips."""
     places = dict(zip(block.sides, zeros, strict=True))
     for side, x in places.items():
         words = HEADS.get(side, peers.name_of(side)).split()
         for line, word in enumerate(reversed(words)):
             yield text(x - 2, top + HEAD - 7 - 14 * line, word, "head")
     top += HEAD
+    # Below the strips, those of every row.
+    for row in range(0, len(block.keys), 2):
+        yield f'<rect class="shade" y="{top + ROW * row:g}" width="{WIDTH}" height="{ROW}"/>'
+    for x in places.values():
+        height = ROW * len(block.keys)
+        yield f'<rect class="ours" x="{x:g}" y="{top:g}" width="{scale:.2f}" height="{height}"/>'
     for row, key in enumerate(block.keys):
         y = top + ROW * row
-        if row % 2 == 0:
-            yield f'<rect class="shade" y="{y:g}" width="{WIDTH}" height="{ROW}"/>'
         lines = textwrap.wrap(HEADLINES[key], 22)
         first = y + 16 if len(lines) > 1 else y + 24
         for line, words in enumerate(lines):
@@ -119,8 +122,6 @@ def rows(
         ours = report.ours_of(found[key])
         for peer in report.peers_of(found[key]):
             yield from cell_of(places[peer["side"]], y, ours, peer, scale)
-    for x in places.values():
-        yield f'<path class="line" d="M{x:g} {top:g} V{top + ROW * len(block.keys):g}"/>'
 
 
 def cell_of(x: float, y: float, ours: report.Row, peer: report.Row, scale: float) -> Iterator[str]:
@@ -132,9 +133,7 @@ def cell_of(x: float, y: float, ours: report.Row, peer: report.Row, scale: float
     mark = "†" if "otherwise" in peer else ""
     number = f"{ratio:.{0 if ratio >= 9.95 else 1}f}" if ratio >= 1 else f"{ratio:.2g}"
     yield text(x + 5, y + 17, f"{number}×{mark}")
-    length = max(scale * math.log(ratio), -BEFORE)
-    low = x + min(length, 0)
-    yield f'<rect class="bar" x="{low:.1f}" y="{y + 23:g}" width="{abs(length):.1f}" height="9"/>'
+    yield f'<rect class="bar" x="{x:g}" y="{y + 23:g}" width="{scale * ratio:.1f}" height="9"/>'
 
 
 def text(x: float, y: float, words: str, kind: str = "") -> str:
