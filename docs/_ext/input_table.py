@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from capabilities import table
+from capability_table import table
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
