@@ -258,3 +258,17 @@ def test_nothing_to_pool(operator, reduction):
         assert torch.equal(found[0], torch.zeros(shape).double())
         assert not found[1].any()
     assert roi_torch.roi_align(torch.zeros(0, 3, 5, 6), [], SIZE).shape == (0, 3, *SIZE)
+
+
+def test_subnormal_float16_where_float32_is_flushed():
+    """A thread that takes subnormal float32 for zero still has every float16."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    input = bits[np.isfinite(bits.view(np.float16))].view(np.float16).reshape(1, 1, 248, 256)
+    box = np.array([[0, 0, 0, 255, 247]], np.float32)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU does not flush")
+    try:
+        output = roi_numba.roi_pool(input, box, (248, 256))
+    finally:
+        torch.set_flush_denormal(False)
+    np.testing.assert_array_equal(output, input)

@@ -45,13 +45,15 @@ def decoded(builder, dtype, stored, value_type):
 
         if encoding == "bfloat16":
             return builder.bitcast(builder.shl(bits, i32(16)), value_type)
-        # float16: move exponent and mantissa into place, rescale by 2**112 (exact, subnormals
-        # included), and give infinity and NaN their all-ones exponent back.
+        # float16: move exponent and mantissa into place and count the exponent from 127, not 15;
+        # infinity and NaN keep all ones.  A subnormal is what exceeds 2**-14 by its mantissa: exact,
+        # and right where a thread takes subnormal float32 for zero (torch.set_flush_denormal).
         magnitude = builder.shl(builder.and_(bits, i32(0x7FFF)), i32(13))
-        finite = builder.bitcast(
-            builder.fmul(builder.bitcast(magnitude, value_type), broadcast(value_type, 2.0**112)),
-            bits.type,
-        )
+        least = i32(113 << 23)  # 2**-14
+        above = builder.bitcast(builder.add(magnitude, least), value_type)
+        below = builder.bitcast(builder.fsub(above, builder.bitcast(least, value_type)), bits.type)
+        normal = builder.add(magnitude, i32(112 << 23))
+        finite = builder.select(builder.icmp_unsigned("<", magnitude, i32(1 << 23)), below, normal)
         special = builder.icmp_unsigned(">=", magnitude, i32(0x0F800000))
         magnitude = builder.select(special, builder.or_(magnitude, i32(0x7F800000)), finite)
         sign = builder.shl(builder.and_(bits, i32(0x8000)), i32(16))
