@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -43,9 +42,6 @@ def arguments() -> argparse.Namespace:
         "--patience", type=float, default=2, metavar="SECONDS",
         help="before each round, wait so long for other processes to be quiet (default 2)",
     )  # fmt: skip
-    parser.add_argument(
-        "--out", action="store_true", help="give our operators an out= made beforehand"
-    )
     parser.add_argument(
         "--scaling", action="store_true",
         help="instead of the cases: time against boxes, their size, channels and threads",
@@ -117,7 +113,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All that was asked for, or what of it was done when Ctrl-C came."""
     record: dict[str, Any] = {"machine": report.machine(), "versions": {}, "rows": []}
     record["settings"] = {
-        key: getattr(options, key) for key in ("rounds", "seconds", "limit", "patience", "out")
+        key: getattr(options, key) for key in ("rounds", "seconds", "limit", "patience")
     }
     runs = wanted(options)
     try:
@@ -157,8 +153,6 @@ def main() -> int:
         return 0
     if options.device == "cuda":
         return main_on_cuda(options)
-    if options.out:
-        os.environ["ROI_NUMBA_BENCH_OUT"] = "1"
     record = measure(options)
     if not any(record.get(part) for part in ("rows", "startup", "memory")):
         print("nothing was measured: no case has such an operator", file=sys.stderr)

@@ -67,7 +67,7 @@ def panels(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
 
     rows = -(-count // columns)
     figure, grid = pyplot.subplots(
-        rows, columns, figsize=(10, height * rows), layout="constrained", squeeze=False
+        rows, columns, figsize=(6.4, height * rows), layout="constrained", squeeze=False
     )
     figure.get_layout_engine().set(h_pad=0.09)
     axes = list(grid.flat)
@@ -124,7 +124,7 @@ def lines(rows: list[report.Row], op: str) -> Any:
             curve = of_axis.setdefault(axis, {}).setdefault(row["side"], [])
             curve.append((value, median(row["times"])))
     shown = [axis for axis in scaling.UNITS if axis in of_axis]
-    figure, axes = panels(len(shown), 2, 3.2)
+    figure, axes = panels(len(shown), 2, 2.7)
     names = sorted({row["side"] for row in rows} - {peers.OURS})
     colors = dict(zip(names, LINES * len(names), strict=False)) | {peers.OURS: OURS}
     for axis, name in zip(axes, shown, strict=True):
@@ -137,7 +137,7 @@ def lines(rows: list[report.Row], op: str) -> Any:
         decorate(axis, name, sorted({x for curve in of_axis[name].values() for x, _ in curve}))
     figure.legend(
         axes[0].get_lines(), [peers.name_of(side) for side in (*names, peers.OURS)],
-        loc="outside upper left", ncols=len(names) + 1, frameon=False, labelcolor=TEXT,
+        loc="outside upper left", ncols=4, frameon=False, labelcolor=TEXT,
         fontsize=10, alignment="left",
         title=f"{op}: median time of a call in ms\n{report.warning(rows)}".strip(),
     ).get_title().set_color(TEXT)  # fmt: skip

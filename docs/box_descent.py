@@ -35,10 +35,12 @@ STARTS = (
     (20.0, 200.0, 180.0, 420.0),
     (200.0, 250.0, 300.0, 560.0),
 )
-SHOWN = (0, 12, 25, 45, 60, len(BLURS) * STEPS_EACH)
+SHOWN = (0, 25, 60, len(BLURS) * STEPS_EACH)
 
 ORANGE, BLUE, INK, GREY, PALE = "#D55E00", "#0072B2", "#222222", "#6B6B6B", "#B5B5B5"
-WIDTH, HEIGHT, MARGIN, GAP, DPI = 1600, 1170, 64, 18, 100
+# In pixels, of which a phone shows a quarter: letters of 34 are the smallest to be read there.
+WIDTH, HEIGHT, MARGIN, GAP, DPI = 1600, 1740, 112, 28, 100
+NAME, NOTE = 40, 34
 
 
 class Step(NamedTuple):
@@ -119,9 +121,9 @@ class Page:
 
     def heading(self, top: float, title: str, *legend: tuple[str, str]) -> None:
         """A title and what the colours mean."""
-        end = self.text(MARGIN, top, title, 19, weight="bold")
+        end = self.text(MARGIN, top, title, NAME + 4, weight="bold")
         for words, color in legend:
-            end = self.text(end + 20, top, words, 16, color=color)
+            end = self.text(end + 32, top, words, NOTE, color=color)
 
 
 def outline(axes: Axes, box: Any, **style: Any) -> None:
@@ -140,71 +142,53 @@ def picture(axes: Axes, image: torch.Tensor, pale: float = 1.0, **options: Any) 
 def draw(maps: list[torch.Tensor], steps: list[Step], sharp: torch.Tensor, path: Path) -> None:
     """Draw what happened."""
     page = Page()
-    page.text(MARGIN, 62, "A box finds its object by gradient descent", 34, weight="bold")
-    page.text(
-        MARGIN,
-        98,
-        "Only the box's four corners are trained. prroi_pool says what is in the box, exactly, and"
-        " how that changes with each corner; Adam does the rest.",
-        17,
-        color=GREY,
-    )
+    page.text(MARGIN, 84, "A box finds its object by gradient descent", 54, weight="bold")
+    page.text(MARGIN, 142, "Its four corners are all that is trained: prroi_pool says exactly", 36)
+    page.text(MARGIN, 188, "what is in the box, and how that changes with each corner.", 36)
     columns = len(SHOWN) + 1
     width = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns
     lefts = [MARGIN + i * (width + GAP) for i in range(columns)]
     height = width * sharp.shape[2] / sharp.shape[3]
     extent = (0, sharp.shape[3] * STRIDE, sharp.shape[2] * STRIDE, 0)
-    top = 200
-    page.heading(
-        top - 52,
-        "The map it reads",
-        ("the box", ORANGE),
-        ("where it should be", BLUE),
-        ("sharper as the box comes near", GREY),
-    )
+    top = 400
+    page.heading(top - 124, "The map it reads", ("the box", ORANGE), ("where it should be", BLUE))
     for left, number in zip(lefts, SHOWN, strict=False):
         stage = min(number // STEPS_EACH, len(maps) - 1)
-        page.text(left, top - 14, f"step {number}" if number else "start", 16, weight="bold")
+        page.text(left, top - 62, f"step {number}" if number else "start", NAME, weight="bold")
+        page.text(left, top - 18, f"blur {BLURS[stage]} px", NOTE, color=GREY)
         axes = page.axes(left, top, width, height)
         picture(axes, maps[stage][0], 0.75, extent=extent)
-        outline(axes, FACE, edgecolor=BLUE, linewidth=1.6, linestyle=(0, (3, 2)))
+        outline(axes, FACE, edgecolor=BLUE, linewidth=3, linestyle=(0, (3, 2)))
         for earlier in steps[:number:5]:
-            outline(axes, earlier.boxes[0], edgecolor=ORANGE, linewidth=0.7, alpha=0.35)
-        outline(axes, steps[number].boxes[0], edgecolor=ORANGE, linewidth=2.4)
-    page.text(lefts[-1], top - 14, "the portrait", 16, weight="bold")
+            outline(axes, earlier.boxes[0], edgecolor=ORANGE, linewidth=1, alpha=0.35)
+        outline(axes, steps[number].boxes[0], edgecolor=ORANGE, linewidth=5)
+    page.text(lefts[-1], top - 62, "portrait", NAME, weight="bold")
     axes = page.axes(lefts[-1], top, width, height)
     picture(axes, sharp[0], 0.75, extent=extent)
-    outline(axes, FACE, edgecolor=BLUE, linewidth=2.4)
+    outline(axes, FACE, edgecolor=BLUE, linewidth=5)
 
-    top += height + 66
-    page.heading(
-        top - 16, "What is in the box", (f"{BINS} x {BINS} bins, the means over each", GREY)
-    )
+    top += height + 100
+    page.heading(top - 26, "What is in the box", (f"the means of {BINS} x {BINS} bins", GREY))
     wanted = contents(maps[-1], torch.tensor([FACE]))[0]
     for left, number in zip(lefts, SHOWN, strict=False):
         picture(page.axes(left, top, width, width), steps[number].contents)
-        page.text(left, top + width + 24, f"overlap {steps[number].overlaps[0]:.2f}", 15)
+        page.text(left, top + width + 44, f"overlap {steps[number].overlaps[0]:.2f}", NOTE)
     picture(page.axes(lefts[-1], top, width, width), wanted)
-    page.text(lefts[-1], top + width + 24, "what it should contain", 15)
+    page.text(lefts[-1], top + width + 44, "as it should", NOTE)
 
-    top += width + 148
-    page.heading(
-        top - 74,
-        "How it went",
-        ("this box", ORANGE),
-        ("four others, moved by the same calls", GREY),
-    )
-    half = (WIDTH - 2 * MARGIN - 70) / 2
+    top += width + 256
+    page.heading(top - 126, "How it went", ("this box", ORANGE), ("four others", GREY))
+    half = (WIDTH - 2 * MARGIN - 130) / 2
     for left, name, values in (
-        (MARGIN, "loss: mean squared difference of the bins", "losses"),
-        (MARGIN + half + 70, "overlap with the face: intersection over union", "overlaps"),
+        (MARGIN, "squared difference", "losses"),
+        (MARGIN + half + 130, "overlap with the face", "overlaps"),
     ):
-        page.text(left, top - 34, name, 15)
-        axes = page.axes(left, top, half, HEIGHT - top - 78)
+        page.text(left, top - 70, name, NAME - 4)
+        axes = page.axes(left, top, half, HEIGHT - top - 116)
         lines = torch.stack([getattr(step, values) for step in steps])
-        axes.plot(lines[:, 1:], color=PALE, linewidth=1.6)
-        axes.plot(lines[:, 0], color=ORANGE, linewidth=2.4)
-        axes.plot(SHOWN, lines[list(SHOWN), 0], "o", color=ORANGE, markersize=6, clip_on=False)
+        axes.plot(lines[:, 1:], color=PALE, linewidth=3)
+        axes.plot(lines[:, 0], color=ORANGE, linewidth=5)
+        axes.plot(SHOWN, lines[list(SHOWN), 0], "o", color=ORANGE, markersize=12, clip_on=False)
         chart(axes, logarithmic=values == "losses")
     page.figure.savefig(path, dpi=DPI, facecolor="white")
 
@@ -212,24 +196,24 @@ def draw(maps: list[torch.Tensor], steps: list[Step], sharp: torch.Tensor, path:
 def chart(axes: Axes, *, logarithmic: bool) -> None:
     """Axes of a curve over the steps, with a line wherever the map becomes sharper."""
     axes.set(xlim=(0, len(BLURS) * STEPS_EACH))
+    small = {"fontsize": NOTE * 72 / DPI, "color": GREY}
     if logarithmic:
-        axes.set(yscale="log", ylim=(1e-9, 0.3), yticks=(1e-9, 1e-7, 1e-5, 1e-3, 1e-1))
+        axes.set(yscale="log", ylim=(1e-9, 0.3), yticks=(1e-8, 1e-5, 1e-2))
         axes.minorticks_off()
     else:
-        axes.set(ylim=(0, 1.02), yticks=(0, 0.25, 0.5, 0.75, 1))
-    axes.set_xticks(range(0, len(BLURS) * STEPS_EACH + 1, STEPS_EACH))
-    axes.set_xlabel("steps", fontsize=10, color=GREY)
+        axes.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
+    axes.set_xticks(range(0, len(BLURS) * STEPS_EACH + 1, 2 * STEPS_EACH))
+    axes.set_xlabel("steps", **small)
     for stage, blur in enumerate(BLURS):
-        axes.axvline(stage * STEPS_EACH, color="#E0E0E0", linewidth=1, zorder=0)
-        axes.text(
-            (stage + 0.5) / len(BLURS), 1.01, f"blurred by {blur} px", transform=axes.transAxes,
-            ha="center", va="bottom", fontsize=9, color=GREY,
-        )  # fmt: skip
-    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+        axes.axvline(stage * STEPS_EACH, color="#E0E0E0", linewidth=2, zorder=0)
+        name = f"blur {blur}" if stage == 0 else f"{blur}"
+        place = (stage + 0.5) / len(BLURS)
+        axes.text(place, 1.02, name, transform=axes.transAxes, ha="center", va="bottom", **small)
+    axes.grid(axis="y", color="#E6E6E6", linewidth=1)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(labelsize=9.5, length=3, color=GREY, labelcolor=GREY)
+    axes.tick_params(labelsize=NOTE * 72 / DPI, length=6, color=GREY, labelcolor=GREY)
 
 
 def main() -> None:

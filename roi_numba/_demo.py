@@ -26,13 +26,17 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Variant:
-    """An operator and its options: ``rule`` says where it reads, ``reduce`` what it makes of it."""
+    """An operator and its options: ``rule`` says where it reads, ``reduce`` what it makes of it.
+
+    All are in the table; those that are ``drawn``, one step better each, in the picture too.
+    """
 
     name: str
     note: str
     operator: Callable[..., Any]
     rule: dict[str, Any] = field(default_factory=dict)
     reduce: dict[str, Any] = field(default_factory=dict)
+    drawn: bool = False
 
     def __call__(self, features: Floats, boxes: Sequence[Box], size: int, stride: int) -> Floats:
         rows = np.insert(np.asarray(boxes, np.float64), 0, 0, axis=1)
@@ -41,9 +45,11 @@ class Variant:
         return pooled
 
 
-EXACT = Variant("prroi_pool, aligned", "the exact integral", prroi_pool, {"aligned": True})
+EXACT = Variant(
+    "prroi_pool, aligned", "the exact integral", prroi_pool, {"aligned": True}, drawn=True
+)
 VARIANTS = (
-    Variant("roi_pool", "rounded corners, max", roi_pool),
+    Variant("roi_pool", "rounded corners, max", roi_pool, drawn=True),
     Variant("roi_pool, mean", "the same cells, mean", roi_pool, {}, {"reduce": "mean"}),
     Variant(
         "roi_pool, truncated",
@@ -55,13 +61,18 @@ VARIANTS = (
         "roi_warp", "rounded, then bilinear", roi_warp, {"sampling_ratio": 2}, {"reduce": "mean"}
     ),
     Variant(
-        "roi_align", "default: half a cell off", roi_align, {"sampling_ratio": 2, "aligned": False}
+        "roi_align",
+        "default: half a cell off",
+        roi_align,
+        {"sampling_ratio": 2, "aligned": False},
+        drawn=True,
     ),
     Variant(
         "roi_align, aligned",
-        "the exact box, 4 samples",
+        "4 samples a bin",
         roi_align,
         {"sampling_ratio": 2, "aligned": True},
+        drawn=True,
     ),
     EXACT,
 )

@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001  (the picture is typeset with real multiplication signs and dashes)
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -26,16 +28,19 @@ _INK = "#222222"
 _QUIET = "#6B6B6B"
 _EXACT = "#B5B5B5"
 
-# The layout, in pixels.
+# The layout, in pixels.  A phone shows a quarter of them: letters of 34 are the smallest that can
+# be read there.
 _DPI = 100
 _WIDTH = 1600
-_MARGIN = 64
-_GAP = 18
-_HEAD = 128
-_FOOT = 90
-_NAMES = 92
-_CURVE = 150
-_BETWEEN = 118
+_MARGIN = 96
+_GAP = 28
+_HEAD = 228
+_FOOT = 226
+_NAMES = 232
+_CURVE = 220
+_TITLE, _HEADING, _NAME, _NOTE = 72, 46, 44, 34
+_NOTE_LETTERS = 16  # of a line under a column's name
+_FOOT_LETTERS = 74
 _BOXES_DRAWN = 3
 
 _STYLE: dict[str, Any] = {
@@ -102,117 +107,95 @@ class _Page:
 
 
 def _head(page: _Page) -> None:
-    page.text(_MARGIN, 62, "Where does an RoI operator look?", 34, weight="bold")
-    page.text(
-        _MARGIN,
-        98,
-        "Rounding a box to the feature grid, or forgetting that a pixel's centre lies half a pixel"
-        " in, makes an operator read the wrong part of the picture.",
-        17,
-        color=_QUIET,
-    )
+    page.text(_MARGIN, 98, "Where does an RoI operator look?", _TITLE, weight="bold")
+    page.text(_MARGIN, 154, "Round a box to the feature map's grid, or read it half a cell", 38)
+    page.text(_MARGIN, 200, "off, and the operator sees another part of the picture.", 38)
 
 
 def _foot(page: _Page, scene: Scene, boxes: int) -> None:
     (rows, columns), stride = scene.cells, scene.stride
     text = (
-        f"The feature map is the photo averaged over blocks of {stride} × {stride} pixels,"
-        f" {rows} × {columns} cells; a network would compute other values on the same grid."
-        f" Cell k covers image pixels [{stride}k, {stride}k + {stride}),\n"
-        "so its centre is at k + ½, which aligned=True takes into account. Dots are the points that"
-        " are interpolated. Errors: mean absolute difference to the exact integral, in grey levels"
-        " of 0–255."
+        f"Feature map: the photo averaged over blocks of {stride} × {stride} pixels, {rows} ×"
+        f" {columns} cells. Dots: points that are interpolated. Error: mean absolute difference to"
+        " the exact integral, in grey levels of 0–255. Curves: the channel that changes most."
     )
     if boxes > _BOXES_DRAWN:
         text += f" Drawn: the first {_BOXES_DRAWN} of {boxes} boxes."
-    page.text(_MARGIN, page.height - 60, text, 13.5, color=_QUIET, linespacing=1.6, va="center")
+    lines = textwrap.fill(text, _FOOT_LETTERS)
+    style = {"linespacing": 1.4, "va": "top"}
+    page.text(_MARGIN, page.height - _FOOT + 20, lines, _NOTE, color=_QUIET, **style)
 
 
 class _Block:
-    """The three rows of one box, a column for each operator."""
+    """The three rows of one box, a column for each variant that is drawn."""
 
     def __init__(self, scene: Scene, box: Box, results: Sequence[Result]) -> None:
-        self.scene, self.box, self.results = scene, box, results
+        self.scene, self.box = scene, box
         self.slide = slide(scene, box)
-        self.column = (_WIDTH - 2 * _MARGIN - (len(results) - 1) * _GAP) / len(results)
+        drawn = [n for n, result in enumerate(results) if result.variant.drawn]
+        self.results = [results[n] for n in drawn]
+        self.values = self.slide.values[drawn]
+        self.width = (_WIDTH - 2 * _MARGIN - (len(drawn) - 1) * _GAP) / len(drawn)
+        self.lefts = [_MARGIN + index * (self.width + _GAP) for index in range(len(drawn))]
         self.view = _view(scene, box)
         left, right, top, bottom = self.view
-        self.photo = self.column * (bottom - top) / (right - left)
-        self.height = _NAMES + self.photo + self.column + _CURVE + 2.3 * _BETWEEN
+        self.photo = self.width * (bottom - top) / (right - left)
+        self.height = _NAMES + self.photo + 104 + self.width + 224 + _CURVE + 70
 
     def draw(self, page: _Page, top: float) -> None:
         top += _NAMES
         self._photos(page, top)
-        top += self.photo + 0.6 * _BETWEEN
+        top += self.photo + 104
         self._pooled(page, top)
-        top += self.column + 1.2 * _BETWEEN
+        top += self.width + 224
         self._curves(page, top)
 
-    def _lefts(self) -> list[float]:
-        return [_MARGIN + index * (self.column + _GAP) for index in range(len(self.results))]
-
     def _photos(self, page: _Page, top: float) -> None:
-        _heading(
-            page,
-            top - 70,
-            "What it reads",
-            [
-                (f"the box asked for, {corners(self.box)}", _ASKED),
-                ("the bins that are read, darker where they overlap", _READ),
-            ],
-        )
-        for left, result in zip(self._lefts(), self.results, strict=True):
-            page.text(left, top - 32, result.variant.name, 16, weight="bold")
-            page.text(left, top - 11, result.variant.note, 14, color=_QUIET)
-            axes = page.axes(left, top, self.column, self.photo)
+        legend = [(f"box {corners(self.box)}", _ASKED), ("the bins that are read", _READ)]
+        _heading(page, top - 166, "What it reads", legend)
+        for left, result in zip(self.lefts, self.results, strict=True):
+            name, _, option = result.variant.name.partition(", ")
+            note = f"{option}: {result.variant.note}" if option else result.variant.note
+            page.text(left, top - 104, name, _NAME, weight="bold")
+            for number, line in enumerate(textwrap.wrap(note, _NOTE_LETTERS)):
+                page.text(left, top - 58 + 40 * number, line, _NOTE, color=_QUIET)
+            axes = page.axes(left, top, self.width, self.photo)
             _draw_photo(axes, self.scene, self.view)
             _draw_reads(axes, result.x, result.y, self.slide)
-            axes.add_patch(_outline(self.box, _ASKED, 2.2))
+            axes.add_patch(_outline(self.box, _ASKED, 4))
 
     def _pooled(self, page: _Page, top: float) -> None:
         size = self.scene.size
-        _heading(
-            page,
-            top - 14,
-            "What it returns",
-            [(f"{size} × {size} bins, and their mean error", _QUIET)],
-        )
+        legend = [(f"{size} × {size} bins, and their mean error", _QUIET)]
+        _heading(page, top - 26, "What it returns", legend)
         worst = max(result.error for result in self.results) or 1
         column, row = self.slide.column - 0.5, self.slide.row - 0.5
-        for left, result in zip(self._lefts(), self.results, strict=True):
-            axes = page.axes(left, top, self.column, self.column)
+        for left, result in zip(self.lefts, self.results, strict=True):
+            axes = page.axes(left, top, self.width, self.width)
             axes.imshow(result.pooled.transpose(1, 2, 0) / 255, interpolation="nearest")
-            axes.add_patch(_outline((column, row, column + 1, row + 1), "white", 2))
+            axes.add_patch(_outline((column, row, column + 1, row + 1), "white", 4))
             axes.set_axis_off()
             text = "the reference" if result.variant is EXACT else f"error {result.error:.1f}"
-            page.text(left, top + self.column + 24, text, 15)
-            bar = page.axes(left, top + self.column + 32, self.column, 6)
+            page.text(left, top + self.width + 46, text, 38)
+            bar = page.axes(left, top + self.width + 62, self.width, 12)
             bar.barh(0, result.error / worst, color=_QUIET)
             bar.set(xlim=(0, 1))
             bar.set_axis_off()
 
     def _curves(self, page: _Page, top: float) -> None:
-        channel = ("red", "green", "blue")[self.slide.channel]
         side = "right" if self.slide.shifts[-1] > 0 else "left"
-        _heading(
-            page,
-            top - 42,
-            f"What happens to the outlined bin as the box moves to the {side}",
-            [
-                ("this operator", _READ),
-                ("exact integral", _QUIET),
-                (f"({channel} channel)", _QUIET),
-            ],
-        )
-        values, shifts = self.slide.values, np.abs(self.slide.shifts)
-        room = 0.08 * float(np.ptp(values)) or 1.0
-        steps = np.abs(np.diff(values)).max(axis=1)
-        for index, left in enumerate(self._lefts()):
-            page.text(left, top - 12, _verdict(steps[index], steps[-1]), 15)
-            axes = page.axes(left, top, self.column, _CURVE)
-            axes.plot(shifts, values[-1], color=_EXACT, linewidth=4.5, solid_capstyle="butt")
-            axes.plot(shifts, values[index], color=_READ, linewidth=2)
-            axes.set(xlim=(0, shifts[-1]), ylim=(values.min() - room, values.max() + room))
+        legend = [("itself", _READ), ("exact integral", _QUIET)]
+        _heading(page, top - 76, f"The outlined bin as the box moves {side}", legend)
+        shifts = np.abs(self.slide.shifts)
+        room = 0.08 * float(np.ptp(self.values)) or 1.0
+        limits = self.values.min() - room, self.values.max() + room
+        steps = np.abs(np.diff(self.values)).max(axis=1)
+        for index, left in enumerate(self.lefts):
+            page.text(left, top - 18, _verdict(steps[index], steps[-1]), _NOTE)
+            axes = page.axes(left, top, self.width, _CURVE)
+            axes.plot(shifts, self.values[-1], color=_EXACT, linewidth=10, solid_capstyle="butt")
+            axes.plot(shifts, self.values[index], color=_READ, linewidth=4.5)
+            axes.set(xlim=(0, shifts[-1]), ylim=limits)
             _tick(axes, self.scene.stride, first=index == 0)
 
 
@@ -224,10 +207,10 @@ def _verdict(step: float, smooth: float) -> str:
 
 
 def _heading(page: _Page, top: float, title: str, legend: Sequence[tuple[str, str]]) -> None:
-    written = page.text(_MARGIN, top, title, 19, weight="bold")
+    written = page.text(_MARGIN, top, title, _HEADING, weight="bold")
     for words, colour in legend:
         end = written.get_window_extent().x1
-        written = page.text(end + 20, top, words, 16, color=colour)
+        written = page.text(end + 32, top, words, _NOTE, color=colour)
 
 
 def _outline(box: Box, colour: str, width: float) -> Rectangle:
@@ -242,7 +225,8 @@ def _tick(axes: Axes, stride: int, *, first: bool) -> None:
     axes.set_xticks([0, stride, 2 * stride], ["0", f"{stride}", f"{2 * stride} px"])
     for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
         label.set(horizontalalignment=side)
-    axes.tick_params(labelsize=9.5, labelleft=first, length=3)
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.tick_params(labelsize=_NOTE * 72 / _DPI, labelleft=first, length=6, pad=5)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
 

@@ -374,3 +374,30 @@ def test_rounds_of_tables_change_no_bit(operator, reduction, dtype, monkeypatch)
     expected = backward(operator, gradient, call, **options)
     monkeypatch.setattr(tables, "ROUND_ENTRIES", 100)
     assert_same_bits(backward(operator, gradient, call, **options), expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=ids)
+@pytest.mark.parametrize(("operator", "reduction"), MAXIMA, ids=ids)
+def test_where_winners_add_changes_no_bit(operator, reduction, dtype, monkeypatch):
+    """In scratch memory for one line of channels or for several, or in the map where it lies."""
+    from roi_numba._cpu import gradients
+
+    call = Call(values(4, (2, 150, 9, 11), dtype), draw_boxes(30, 2, 12), (2, 3), 1.0)
+    options = with_winners(operator, call, operator.reductions[reduction])
+    gradient = upstream(call)
+
+    def last(array):
+        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+
+    def of_channels_last():
+        grad_input, grad_boxes = operator.backward(
+            last(gradient), last(call.input), call.boxes, call.spatial_scale, channel_axis=-1,
+            **options | {"argmax": last(options["argmax"])},
+        )  # fmt: skip
+        return np.moveaxis(grad_input, -1, 1), grad_boxes
+
+    expected = backward(operator, gradient, call, **options)
+    assert_same_bits(of_channels_last(), expected)
+    monkeypatch.setattr(gradients, "SUMMED_PIXELS", 98)
+    assert_same_bits(backward(operator, gradient, call, **options), expected)
+    assert_same_bits(of_channels_last(), expected)

@@ -56,6 +56,21 @@ def test_samples_lie_in_their_bins(name, rule):
 
 
 @EVERY_RULE
+@pytest.mark.parametrize("bin", [(0, 0), (2, 3), (6, 6)], ids=str)
+def test_no_sample_lies_on_what_is_written(name, rule, bin):
+    panel = worked.bin_panel(getattr(roi_numba, name), worked.FIRST, *bin, "title", **rule)
+    written = [text.get_window_extent() for text in panel.axes.texts if text.get_text()]
+    rings = [line for line in panel.axes.lines if line.get_marker() == "o"]
+    assert bool(rings) == (name not in ("roi_pool", "prroi_pool"))
+    for ring in rings:
+        for x, y in panel.axes.transData.transform(ring.get_xydata()):
+            reach = ring.get_markersize() / 2  # a unit of a panel is a point, and a pixel here
+            for text in written:
+                apart = x + reach <= text.x0 or text.x1 <= x - reach
+                assert apart or y + reach <= text.y0 or text.y1 <= y - reach
+
+
+@EVERY_RULE
 def test_drawings_are_xml_in_the_colours_of_the_page(name, rule):
     op = getattr(roi_numba, name)
     for drawing in (worked.axis(op, "a", **rule), worked.plane(op, "b < c", **rule)):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from threading import Timer
@@ -24,7 +25,7 @@ FIGURE = [
     for operator in OPERATORS
     if re.search(rf"^ +{operator.name}: {{", RULES.read_text(encoding="utf-8"), re.MULTILINE)
 ]
-"""The operators that the figure has."""
+"""The operators that the figure has, but for crops."""
 
 # Answers a line with a line: the operators and their options, or what boxes read and give.
 NODE = """
@@ -77,18 +78,18 @@ def rules():
 def test_options_are_the_librarys(rules):
     """Names, defaults (the first of the choices) and values are those of the library."""
     offered = rules({})
-    assert set(offered) == {operator.name for operator in FIGURE} != set()
+    names = {operator.name for operator in FIGURE}
+    assert set(offered) == names | {"crop_and_resize"} != {"crop_and_resize"}
     for operator in FIGURE:
-        parameters = inspect.signature(operator.function).parameters
-        choices = offered[operator.name]["options"] | {"reduce": offered[operator.name]["reduce"]}
-        assert set(choices["reduce"]) <= set(operator.reductions)
-        if "reduce" not in parameters:
-            del choices["reduce"]
-        assert {name: values[0] for name, values in choices.items()} == {
-            name: parameters[name].default for name in choices
+        assert set(offered[operator.name]["reduce"]) == set(operator.reductions)
+    for name, has in offered.items():
+        parameters = inspect.signature(getattr(roi_numba, name)).parameters
+        choices = has["options"] | ({"reduce": has["reduce"]} if "reduce" in parameters else {})
+        assert {option: values[0] for option, values in choices.items()} == {
+            option: parameters[option].default for option in choices
         }
-        own = inspect.signature(operator.rule.options).parameters
-        assert set(choices) - {"reduce"} == set(own)
+        own = inspect.signature(import_module(f"roi_numba.{name}").RULE.options).parameters
+        assert set(has["options"]) == set(own)
 
 
 @st.composite
@@ -108,18 +109,14 @@ def test_rules_are_the_librarys(rules, operator):
     Both sides compute in float64, and in the same order but for sums: values agree to the
     rounding of 81 products of numbers below 10, weights to that of shares of 1.
     """
-    offered = rules({})[operator.name]
-    choices = [
-        dict(zip(offered["options"], each, strict=True))
-        for each in product(*offered["options"].values())
-    ]
+    choices, reductions = offered_by(rules, operator.name)
     compared = 0
 
     @given(calls())
     def compare(call):
         nonlocal compared
         features, rows, bins, scale = call
-        for options, reduce in product(choices, offered["reduce"]):
+        for options, reduce in product(choices, reductions):
             compare_one(operator, rules, features, rows, bins, scale, options, reduce)
             compared += len(rows)
 
@@ -127,22 +124,36 @@ def test_rules_are_the_librarys(rules, operator):
     assert compared > 100
 
 
-def compare_one(operator, rules, features, rows, bins, scale, options, reduce):
-    image = features[0, 0]
-    question = {"name": operator.name, "boxes": rows[:, 1:].tolist(), "map": image.tolist()}
+def offered_by(rules, name):
+    """Every choice of an operator's options that the figure has, and the reductions."""
+    offered = rules({})[name]
+    options = offered["options"]
+    choices = [dict(zip(options, each, strict=True)) for each in product(*options.values())]
+    return choices, offered["reduce"]
+
+
+def asked(rules, name, image, rows, bins, scale, options, reduce):
+    """What the figure has for boxes: the weights along y and along x, and the bins' results."""
+    question = {"name": name, "boxes": rows[:, 1:].tolist(), "map": image.tolist()}
     question |= {"bins": bins, "scale": scale, "options": options, "reduce": reduce}
     answers = rules(question)
-    for axis, ends, size, count in (
-        ("y", rows[:, [2, 4]], image.shape[0], bins[0]),
-        ("x", rows[:, [1, 3]], image.shape[1], bins[1]),
-    ):
-        read = dense([each for answer in answers for each in answer[axis]], size)
-        expected = roi_numba.axis_weights(
-            operator.name, ends, size, count, spatial_scale=scale, **options
-        )
-        np.testing.assert_allclose(read, expected.toarray(), rtol=0, atol=1e-14)
+    y, x = (
+        dense([each for answer in answers for each in answer[axis]], size)
+        for axis, size in zip("yx", image.shape, strict=True)
+    )
+    return y, x, [result for answer in answers for result in answer["pooled"]]
 
-    results = [result for answer in answers for result in answer["pooled"]]
+
+def compare_one(operator, rules, features, rows, bins, scale, options, reduce):
+    image = features[0, 0]
+    *read, results = asked(rules, operator.name, image, rows, bins, scale, options, reduce)
+    for axis in range(2):
+        expected = roi_numba.axis_weights(
+            operator.name, rows[:, [2 - axis, 4 - axis]], image.shape[axis], bins[axis],
+            spatial_scale=scale, **options,
+        )  # fmt: skip
+        np.testing.assert_allclose(read[axis], expected.toarray(), rtol=0, atol=1e-14)
+
     pooled = np.array([result["value"] for result in results])
     keywords = options | operator.reductions[reduce]
     expected = operator.function(features, rows, bins, scale, **keywords)
@@ -154,6 +165,49 @@ def compare_one(operator, rules, features, rows, bins, scale, options, reduce):
         _, cells = operator.function(features, rows, bins, scale, return_argmax=True, **keywords)
         largest = [largest_cell(result["winner"], image.shape[1]) for result in results]
         assert largest == cells.ravel().tolist()
+
+
+def test_crops_are_the_librarys(rules):
+    """The same weights and values, of boxes as shares of the image and in cells.
+
+    Weights agree to the rounding of shares of 1 in the dtype of the geometry, values, which are
+    float32, to that of a number of the map's size.
+    """
+    choices, (reduce,) = offered_by(rules, "crop_and_resize")
+    compared = 0
+
+    @given(calls())
+    def compare(call):
+        nonlocal compared
+        features, rows, bins, scale = call
+        rows = np.clip(rows, -1e37, 1e37)  # float32 holds them
+        image = features[0, 0]
+        height, width = image.shape
+        for options in choices:
+            y, x, results = asked(
+                rules, "crop_and_resize", image, rows, bins, scale, options, reduce
+            )
+            boxes = rows[:, [2, 1, 4, 3]] * scale
+            boxes = boxes / ([height, width] * 2) if options["normalized"] else boxes - 0.5
+            single = options["edges"] == "tensorflow"
+            ends = boxes.astype(np.float32 if single else np.float64)
+            for axis, read in enumerate((y, x)):
+                expected = roi_numba.axis_weights(
+                    "crop_and_resize", ends[:, axis::2], image.shape[axis], bins[axis], **options
+                )
+                limit = 1e-7 if single else 1e-14
+                np.testing.assert_allclose(read, expected.toarray(), rtol=0, atol=limit)
+            expected = roi_numba.crop_and_resize(
+                features, boxes, bins, box_indices=np.zeros(len(rows), int), channel_axis=1,
+                **options,
+            )  # fmt: skip
+            pooled = [result["value"] for result in results]
+            limit = 1e-6 * np.abs(image).max()
+            np.testing.assert_allclose(pooled, expected.ravel(), rtol=0, atol=limit)
+            compared += len(rows)
+
+    compare()
+    assert compared > 100
 
 
 def test_the_last_sample_of_a_crop_lies_on_the_end(rules):
@@ -174,6 +228,16 @@ def test_bins_narrower_than_floats_are_spaced(rules, rng):
     for aligned in (False, True):
         compare_one(prroi_pool, rules, features, rows, (7, 7), 1.0, {"aligned": aligned}, "mean")
     assert prroi_pool.function(features, rows, 7).all()
+
+
+def test_a_bin_in_floats_overruns_the_box(rules):
+    """29 cells / 7 * 7 are more than 29 in float64: the last bin reads one cell beyond."""
+    (roi_pool,) = (operator for operator in FIGURE if operator.name == "roi_pool")
+    features, rows = np.arange(40.0)[None, None, None], np.array([[0, 0, 0, 28, 0]])
+    for bins, last in (("exact", 28), ("float", 29)):
+        options = {"rounding": "half_away", "bins": bins}
+        compare_one(roi_pool, rules, features, rows, (1, 7), 1.0, options, "max")
+        assert roi_pool.function(features, rows, (1, 7), bins=bins)[..., -1] == last
 
 
 def test_just_below_a_half_is_rounded_down(rules, rng):

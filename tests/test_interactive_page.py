@@ -17,7 +17,7 @@ from operators import OPERATORS
 
 DOCS = Path(__file__).parents[1] / "docs"
 SITE = os.environ.get("ROI_NUMBA_SITE")
-NAMES = [operator.name for operator in OPERATORS]
+NAMES = [*(operator.name for operator in OPERATORS), "crop_and_resize"]
 SHIFT, LEFT, UP, RIGHT, DOWN = "\ue008", "\ue012", "\ue013", "\ue014", "\ue015"
 HALF_UNIT = 0.0051  # values are shown with two decimals
 
@@ -86,7 +86,9 @@ def assert_as_the_library(page):
     boxes, call = read["call"].split("\n")
     names = {"np": np, "roi_numba": roi_numba, "features": read["map"][None, None]}
     exec(boxes, names)
-    assert names["boxes"][0].tolist() == [0, *read["box"]]
+    x1, y1, x2, y2 = read["box"]
+    row = [y1, x1, y2, x2] if "box_indices" in call else [0, x1, y1, x2, y2]
+    assert f"[[{', '.join(f'{value:g}' for value in row)}]]" in boxes
     np.testing.assert_allclose(eval(call, names)[0, 0], read["pooled"], rtol=0, atol=HALF_UNIT)
     return read
 
@@ -120,13 +122,18 @@ def test_values(page, name):
     ("name", "option", "text"),
     [
         ("roi_pool", "rounding", "truncate"),
+        ("roi_pool", "bins", "float"),
         ("roi_pool", "bins", "truncate"),
         ("roi_pool", "reduce", "mean"),
         ("roi_align", "sampling_ratio", "3"),
         ("roi_align", "aligned", "True"),
         ("roi_align", "reduce", "max"),
+        ("roi_align", "reduce", "max_corner"),
         ("roi_warp", "quantize", "False"),
         ("crop_pool", "border", "cut"),
+        ("crop_and_resize", "method", "nearest"),
+        ("crop_and_resize", "normalized", "False"),
+        ("crop_and_resize", "edges", "tensorflow"),
         ("prroi_pool", "aligned", "True"),
     ],
 )

@@ -32,6 +32,7 @@ VARIABLES = {
     READ: "--figure-read",
     OTHER: "--figure-other",
 }
+ABOVE = "above"  # what text is called (its gid) that lines may cross: it is above them, with a halo
 GREY = 128  # a tone that shows on white and on black, by its opacity
 
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "roi_numba", "text.parse_math": False}
@@ -54,6 +55,8 @@ class Panel:
     ) -> None:
         """Write a line; ``y`` is its baseline."""
         style = {"ha": "center", "va": "baseline", **style}
+        if style.get("gid") == ABOVE:
+            style["zorder"] = 6
         self.axes.text(x, y, text, fontsize=size, color=color, **style)
 
     def line(
@@ -128,6 +131,7 @@ class Panel:
         drawing = re.sub(r"(font: [^\";]*?px) [^\";]*", r"\1 var(--pst-font-family-base)", drawing)
         for color, variable in VARIABLES.items():
             drawing = re.sub(color, f"var({variable})", drawing, flags=re.IGNORECASE)
+        drawing = drawing.replace(f'<g id="{ABOVE}"', f'<g class="{ABOVE}"')
         # What nothing refers to, and would be twice in a page of several drawings.
         return re.sub(r'(?<=<g) id="[^"]*"|<!--.*?-->|\n\s*(?=\n)', "", drawing)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from figures import (
+    ABOVE,
     ASKED,
     EDGE,
     GREY,
@@ -116,7 +117,8 @@ def axis_panel(
     _cells(panel, top, read.weights)
     ends = 8 + WIDE * np.array(interval) / STRIDE
     for x in ends:
-        panel.line([x, x], [60, top + WIDE + 4], ASKED, 1.2, linestyle=(0, (2, 2)), zorder=1)
+        for above, below in ((60, top), (top + WIDE, top + WIDE + 5)):  # not through the numbers
+            panel.line([x, x], [above, below], ASKED, 1.2, linestyle=(0, (2, 2)), zorder=1)
     for p, (low, high) in enumerate(read.bins):
         y = top + WIDE + 16 + 26 * (p % 2)
         left, right = 8 + WIDE * low, 8 + WIDE * high
@@ -159,7 +161,7 @@ def _ruler(panel: Panel, y: float, interval: tuple[float, float]) -> None:
     for pixel in range(0, IMAGE + 1, 160):
         x = 8 + WIDE * pixel / STRIDE
         panel.line([x, x], [y, y + 4], QUIET, 0.8)
-        panel.text(x, y + 15, f"{pixel}", 9, QUIET, ha=_side(pixel))
+        panel.text(x, y + 15, f"{pixel}", 9, QUIET, ha=_side(pixel), gid=ABOVE)
     panel.line([low, high], [y - 2, y - 2], ASKED, 4)
     for value, x in zip(interval, (low, high), strict=True):
         label = f"{number(value)} px = {number(value / STRIDE, 3)}" if value else "0"
@@ -314,6 +316,15 @@ def bin_panel(
     left, top = (WIDTH - side * len(columns)) / 2, 40
     panel = Panel(top + side * len(rows) + 8, title, note)
     winner = _winner(x.weights[column], y.weights[row]) if maximum else None
+    low_x, high_x = (left + side * (value - columns[0]) for value in x.bins[column])
+    low_y, high_y = (top + side * (value - rows[0]) for value in y.bins[row])
+    samples_x, samples_y = (read.samples.reshape(size, -1) for read in (x, y))
+    across = left + side * (samples_x[column] - columns[0])
+    down = top + side * (samples_y[row] - rows[0])
+    drawn = [(sx - 5.5, sy - 5.5, sx + 5.5, sy + 5.5) for sx in across for sy in down]
+    if high_x > low_x:
+        drawn += [(line - 2, low_y, line + 2, high_y) for line in (low_x, high_x)]
+        drawn += [(low_x, line - 2, high_x, line + 2) for line in (low_y, high_y)]
     for i in rows:
         for j in columns:
             weight = y.weights[row, i] * x.weights[column, j]
@@ -323,26 +334,51 @@ def bin_panel(
                       alpha=(12 + 15 * MAP[i, j]) / 255)  # fmt: skip
             if weight:
                 panel.box(*place, *ends, fill=READ, alpha=0.22)
-            won = (i, j) == winner
             panel.box(*place, *ends, edge=EDGE, width=0.8)
-            if won:
+            if (i, j) == winner:
                 panel.box(place[0] + 2, place[1] + 2, ends[0] - 2, ends[1] - 2, edge=OTHER, width=3)
             small = bool(weight) and not maximum
-            panel.text(place[0] + side / 2, place[1] + side * (0.42 if small else 0.6),
-                       f"{MAP[i, j]:.0f}", 15 if weight else 12, INK if weight else QUIET,
-                       weight="bold" if weight else "normal", zorder=6)  # fmt: skip
+            across_at, value_at, weight_at = _lettering(*place, side, drawn, small)
+            panel.text(across_at, value_at, f"{MAP[i, j]:.0f}", 15 if weight else 12,
+                       INK if weight else QUIET, weight="bold" if weight else "normal",
+                       gid=ABOVE)  # fmt: skip
             if small:
-                panel.text(place[0] + side / 2, place[1] + side * 0.84, f"{100 * weight:.1f}%", 9.5,
-                           zorder=6)  # fmt: skip
-    low_x, high_x = (left + side * (value - columns[0]) for value in x.bins[column])
-    low_y, high_y = (top + side * (value - rows[0]) for value in y.bins[row])
+                panel.text(across_at, weight_at, f"{100 * weight:.1f}%", 9.5, gid=ABOVE)
     if high_x > low_x:
         panel.box(low_x, low_y, high_x, high_y, edge=READ, width=2.4)
-    samples_x, samples_y = (read.samples.reshape(size, -1) for read in (x, y))
-    across = left + side * (samples_x[column] - columns[0])
-    panel.dots(*np.meshgrid(across, top + side * (samples_y[row] - rows[0])), OTHER, radius=4.5,
-               hollow=True)  # fmt: skip
+    panel.dots(*np.meshgrid(across, down), OTHER, radius=4.5, hollow=True)
     return panel
+
+
+def _lettering(
+    x: float, y: float, side: float, drawn: Sequence[tuple[float, ...]], small: bool
+) -> tuple[float, float, float]:
+    """Where a cell's value and weight are written: the middle of both and their baselines.
+
+    Of several places, the first where the fewest of the rectangles `drawn` cross them.
+    """
+
+    def crossings(place: tuple[float, float, float]) -> int:
+        middle, value, weight = place
+        written = [(middle - 7, value - 12, middle + 7, value + 1)]
+        if small:
+            written.append((middle - 16, weight - 7.5, middle + 16, weight + 1))
+        return sum(
+            x1 < right and left < x2 and y1 < bottom and top < y2
+            for x1, y1, x2, y2 in written
+            for left, top, right, bottom in drawn
+        )
+
+    rows = [(0.43, 0.86), (0.43, 0.95), (0.3, 0.86), (0.3, 0.95), (0.32, 0.6), (0.6, 0.9)]
+    if not small:
+        rows = [(0.6, 0.0), (0.42, 0.0), (0.8, 0.0)]
+    shifts = (0.5, 0.4, 0.6, 0.32, 0.68)
+    places = [
+        (x + side * shift, y + side * value, y + side * weight)
+        for shift in shifts
+        for value, weight in rows
+    ]
+    return min(places, key=crossings)
 
 
 def _window(read: Reads, p: int) -> range:

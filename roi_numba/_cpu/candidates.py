@@ -9,7 +9,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .formats import broadcast
-from .lanes import INT32, _lanes_like, _load, _pointer, _splat, _store
+from .vectors import INT32, address, emit_load, emit_splat, emit_store, lanes_like
 
 
 def _beats(builder, value, best):
@@ -33,7 +33,7 @@ def _lowest(builder, best):
 @intrinsic
 def largest(typingctx, source, at, pitch, height, width):
     """The maximum over a rectangle of at least one pixel in scratch; NaN only if all are."""
-    lanes = _lanes_like(source)
+    lanes = lanes_like(source)
 
     def codegen(context, builder, signature, args):
         source_array, at, pitch, height, width = args
@@ -45,7 +45,7 @@ def largest(typingctx, source, at, pitch, height, width):
                 line = builder.add(at, builder.mul(row.index, pitch))
                 with cgutils.for_range(builder, width) as column:
                     pixel = builder.add(line, builder.mul(column.index, at.type(lanes.count)))
-                    value = _load(context, builder, source, source_array, pixel, vector)
+                    value = emit_load(context, builder, source, source_array, pixel, vector)
                     so_far = builder.load(best)
                     won = wins(builder, value, so_far)
                     builder.store(builder.select(won, value, so_far), best)
@@ -67,7 +67,8 @@ def _each_sample(context, builder, lanes, arrays, place, ranges, visit):
     ``arrays``: the types and values of scratch, index, weight and next_weight; ``place``: where
     pixel (0, 0) lies in scratch, and how far apart rows' and columns' indices and rows lie;
     ``visit(i, j, value)``.  A sample is interpolated along y, then along x; what weighs nothing
-    is not read.
+    is not read.  Neighbours could share columns that are interpolated along y first, for a whole
+    row of samples: 28 ms instead of 25 (c4-head, roi_warp, two samples a bin).
     """
     (source, source_array), (indices, index_array), *weights = arrays
     at, step_y, step_x, pitch = place
@@ -76,11 +77,11 @@ def _each_sample(context, builder, lanes, arrays, place, ranges, visit):
     one = at.type(1)
 
     def pixel(i, step):
-        pointer = _pointer(context, builder, indices, index_array, i, INT32)
+        pointer = address(context, builder, indices, index_array, i, INT32)
         return builder.mul(builder.sext(builder.load(pointer, align=1), at.type), step)
 
     def both_weights(i):
-        return [_load(context, builder, *each, i, vector.element) for each in weights]
+        return [emit_load(context, builder, *each, i, vector.element) for each in weights]
 
     def weighs(weight):
         return builder.fcmp_unordered("!=", weight, weight.type(0))
@@ -99,7 +100,7 @@ def _each_sample(context, builder, lanes, arrays, place, ranges, visit):
             total = None
             for n, weight in enumerate(rows):
                 here = builder.add(where, pitch) if n else where
-                pixels = _load(context, builder, source, source_array, here, vector)
+                pixels = emit_load(context, builder, source, source_array, here, vector)
                 total = plus(total, weight, pixels) if n else times(weight, pixels)
             return total
 
@@ -109,17 +110,17 @@ def _each_sample(context, builder, lanes, arrays, place, ranges, visit):
             if rows:
                 with builder.if_then(weighs(v0), likely=True):
                     where = builder.add(line, pixel(j, step_x))
-                    left = times(_splat(builder, vector, v0), column(where))
+                    left = times(emit_splat(builder, vector, v0), column(where))
                     builder.store(left, value)
                     with builder.if_then(weighs(v1), likely=True):
                         right = column(builder.add(where, at.type(lanes.count)))
-                        builder.store(plus(left, _splat(builder, vector, v1), right), value)
+                        builder.store(plus(left, emit_splat(builder, vector, v1), right), value)
             visit(i, j, builder.load(value))
 
     with cgutils.for_range_slice(builder, first_y, last_y, one) as (i, _):
         u0, u1 = both_weights(i)
         line = builder.add(at, pixel(i, step_y))
-        upper, lower = _splat(builder, vector, u0), _splat(builder, vector, u1)
+        upper, lower = emit_splat(builder, vector, u0), emit_splat(builder, vector, u1)
         with builder.if_else(weighs(u0), likely=True) as (some, none):
             with some, builder.if_else(weighs(u1), likely=True) as (both, alone):
                 with both:
@@ -135,7 +136,7 @@ def highest(
     typingctx, source, index, weight, next_weight, pitch, first_y, last_y, first_x, last_x
 ):  # fmt: skip
     """The largest of a bin's samples, of which there are some; -inf also where all are NaN."""
-    lanes = _lanes_like(source)
+    lanes = lanes_like(source)
 
     def codegen(context, builder, signature, args):
         arrays = list(zip((source, index, weight, next_weight), args[:4], strict=True))
@@ -177,7 +178,7 @@ def compete(
     ``whole``.  Takes and returns each lane's maximum so far, and what the winner is called along
     y and along x.
     """
-    lanes = _lanes_like(source)
+    lanes = lanes_like(source)
 
     def codegen(context, builder, signature, args):
         source_array, *place, index_array, weight_array, next_array, label_array, whole = args[:10]
@@ -195,14 +196,14 @@ def compete(
             won = _beats(builder, value, so_far)
             builder.store(builder.select(won, value, so_far), best)
             for entry, kept in zip((i, j), winner, strict=True):
-                called = _load(context, builder, label, label_array, entry, entry.type)
+                called = emit_load(context, builder, label, label_array, entry, entry.type)
                 if called.type != names.element:
                     called = builder.trunc(called, names.element)
-                called = _splat(builder, names, called)
+                called = emit_splat(builder, names, called)
                 builder.store(builder.select(won, called, builder.load(kept)), kept)
 
         def offset(i, step):
-            pointer = _pointer(context, builder, index, index_array, i, INT32)
+            pointer = address(context, builder, index, index_array, i, INT32)
             return builder.mul(builder.sext(builder.load(pointer, align=1), step.type), step)
 
         with builder.if_else(whole) as (pixels, samples):
@@ -213,7 +214,11 @@ def compete(
                     line = builder.add(place[0], offset(i, place[1]))
                     with cgutils.for_range_slice(builder, first_x, last_x, one) as (j, _):
                         where = builder.add(line, offset(j, place[2]))
-                        visit(i, j, _load(context, builder, source, source_array, where, vector))
+                        visit(
+                            i,
+                            j,
+                            emit_load(context, builder, source, source_array, where, vector),
+                        )
             with samples:
                 _each_sample(context, builder, lanes, arrays, place, ranges, visit)
         results = [builder.load(state) for state in (best, *winner)]
@@ -241,13 +246,13 @@ def store_names(typingctx, target, at, step, rows, columns, stride):
         none = builder.icmp_signed("<", builder.or_(rows, columns), broadcast(rows.type, 0))
         if rows.type != vector:
             rows, columns = builder.sext(rows, vector), builder.sext(columns, vector)
-        names = builder.add(builder.mul(rows, _splat(builder, vector, stride)), columns)
+        names = builder.add(builder.mul(rows, emit_splat(builder, vector, stride)), columns)
         names = builder.select(none, broadcast(vector, -1), names)
-        some = _lanes_like(target).count
+        some = lanes_like(target).count
         for first in range(0, count, some):
             part = ir.Constant(ir.VectorType(INT32, some), list(range(first, first + some)))
             lanes = builder.shuffle_vector(names, names, part)
-            _store(context, builder, target, array, at, lanes)
+            emit_store(context, builder, target, array, at, lanes)
             at = builder.add(at, step)
         return context.get_dummy_value()
 

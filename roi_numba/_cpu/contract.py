@@ -4,7 +4,7 @@ import numpy as np
 
 from .blocks import cells_for, expect, pack, unpack
 from .compile import inline, kernel
-from .lanes import LANE_BYTES, add_scaled, combine, load, splat, store
+from .lanes import add_scaled, combine, load, splat, store
 from .plan import (
     CHUNK,
     FIRST,
@@ -20,6 +20,7 @@ from .plan import (
     scratch_pixels,
 )
 from .streams import fence
+from .vectors import LANE_BYTES
 
 ROWS_PIXELS = 512
 """Reduced rows kept between the two passes, at least one: 32 KiB."""

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from .compile import inline, kernel, named_after
 from .engine import flat
 from .formats import decoded, storage_type
-from .lanes import _load, _pointer, _splat, _store, read
+from .lanes import read
 from .threads import run
+from .vectors import address, emit_load, emit_splat, emit_store
 
 ROUND_ENTRIES = 2**17
 """Table entries after which the remaining boxes wait for the next round: 1 MiB."""
@@ -47,10 +48,10 @@ def blend(typingctx, source, first, second, share, target, to):
         vector = ir.VectorType(ir.FloatType(), MANY)
         some = builder.fcmp_ordered("!=", share, share.type(0))
         second = builder.select(some, second, first)
-        a = _load(context, builder, source, source_array, first, vector)
-        b = _load(context, builder, source, source_array, second, vector)
-        value = _between(builder, a, b, _splat(builder, vector, share))
-        _store(context, builder, target, target_array, to, value)
+        a = emit_load(context, builder, source, source_array, first, vector)
+        b = emit_load(context, builder, source, source_array, second, vector)
+        value = _between(builder, a, b, emit_splat(builder, vector, share))
+        emit_store(context, builder, target, target_array, to, value)
         return context.get_dummy_value()
 
     intp = types.intp
@@ -69,15 +70,15 @@ def stretch_few(typingctx, source, at, near, far, share, inner, row, to):
             q = loop.index
 
             def pixel(array_type, array):
-                offset = _load(context, builder, array_type, array, q, at.type)
+                offset = emit_load(context, builder, array_type, array, q, at.type)
                 place = builder.add(at, offset)
-                return _load(context, builder, source, source_array, place, vector)
+                return emit_load(context, builder, source, source_array, place, vector)
 
-            part = _load(context, builder, share, share_array, q, vector.element)
+            part = emit_load(context, builder, share, share_array, q, vector.element)
             a, b = pixel(near, near_array), pixel(far, far_array)
-            value = _between(builder, a, b, _splat(builder, vector, part))
+            value = _between(builder, a, b, emit_splat(builder, vector, part))
             place = builder.add(to, builder.mul(q, inner))
-            _store(context, builder, row, row_array, place, value)
+            emit_store(context, builder, row, row_array, place, value)
         return context.get_dummy_value()
 
     intp = types.intp
@@ -97,16 +98,16 @@ def stretch_one(typingctx, source, at, near, far, share, q, row, to):
             gathered = ir.Constant(stored, ir.Undefined)
             for i in range(MANY):
                 number = builder.add(q, q.type(i))
-                offset = _load(context, builder, array_type, array, number, at.type)
+                offset = emit_load(context, builder, array_type, array, number, at.type)
                 place = builder.add(at, offset)
-                pointer = _pointer(context, builder, source, source_array, place, stored.element)
+                pointer = address(context, builder, source, source_array, place, stored.element)
                 value = builder.load(pointer, align=1)
                 gathered = builder.insert_element(gathered, value, ir.IntType(32)(i))
             return decoded(builder, source.dtype, gathered, vector)
 
-        parts = _load(context, builder, share, share_array, q, vector)
+        parts = emit_load(context, builder, share, share_array, q, vector)
         value = _between(builder, pixels(near, near_array), pixels(far, far_array), parts)
-        _store(context, builder, row, row_array, builder.add(to, q), value)
+        emit_store(context, builder, row, row_array, builder.add(to, q), value)
         return context.get_dummy_value()
 
     intp = types.intp
@@ -124,9 +125,11 @@ def stretch_pairs(typingctx, source, at, near, share, q, row, to):
         pair = ir.IntType(2 * context.get_abi_sizeof(element) * 8)
         pairs = ir.Constant(ir.VectorType(pair, MANY), ir.Undefined)
         for i in range(MANY):
-            offset = _load(context, builder, near, near_array, builder.add(q, q.type(i)), at.type)
+            offset = emit_load(
+                context, builder, near, near_array, builder.add(q, q.type(i)), at.type
+            )
             place = builder.add(at, offset)
-            pointer = _pointer(context, builder, source, source_array, place, pair, 2)
+            pointer = address(context, builder, source, source_array, place, pair, 2)
             value = builder.load(pointer, align=1)
             pairs = builder.insert_element(pairs, value, ir.IntType(32)(i))
         both = builder.bitcast(pairs, ir.VectorType(element, 2 * MANY))
@@ -137,9 +140,9 @@ def stretch_pairs(typingctx, source, at, near, share, q, row, to):
             stored = builder.shuffle_vector(both, both, mask)
             return decoded(builder, source.dtype, stored, vector)
 
-        parts = _load(context, builder, share, share_array, q, vector)
+        parts = emit_load(context, builder, share, share_array, q, vector)
         value = _between(builder, pixels(0), pixels(1), parts)
-        _store(context, builder, row, row_array, builder.add(to, q), value)
+        emit_store(context, builder, row, row_array, builder.add(to, q), value)
         return context.get_dummy_value()
 
     intp = types.intp

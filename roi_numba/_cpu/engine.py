@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from .._arrays import flat_memory
 from .blocks import Layout
 from .contract import contract, contract_large
-from .lanes import LANE_BYTES
 from .maximum import maximum, maximum_large
 from .pages import empty
 from .plan import COST
 from .tables import tabulate
 from .threads import run
+from .vectors import LANE_BYTES
 
 __all__ = ["empty", "flat", "pool", "pool_levels"]
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from .blocks import Layout
 from .engine import DOUBLE, SINGLE, costs_of_items, cuts, flat
-from .lanes import LANE_BYTES
-from .pages import zeros
+from .pages import empty, zeros
 from .project import project
 from .scatter import scatter, tiling
 from .tables import tabulate
 from .threads import run
 from .turned import turn
-from .winners import BLOCK, at_cells, at_samples
+from .vectors import LANE_BYTES
+from .winners import PARTS, SUMMED_PIXELS, at_cells, at_samples
 
 
 def to_map_of_mean(
@@ -132,17 +132,14 @@ def at_winners(
     source, source_layout = flat(features, channel_axis)
     names, names_layout = flat(argmax, channel_axis)
     like, _ = DOUBLE if features.dtype.char == "d" else SINGLE
-    blocks = -(-source_layout.channels // BLOCK)
+    lanes = LANE_BYTES // like.itemsize
+    blocks = -(-source_layout.channels // lanes)
     bins_of, bins_layout = (like, names_layout) if grad is None else flat(grad, channel_axis)
-    result, target, target_layout = None, like, source_layout
-    if grad is not None and not boxes:
-        result = np.zeros(features.shape, like.dtype)
-        target, target_layout = flat(result, channel_axis)
-    output, output_layout = (like, names_layout) if pooled is None else flat(pooled, channel_axis)
-    products = np.zeros((len(corners) if boxes else 0, blocks, 4))
-    velocity = np.empty((0, 4), like.dtype) if motion is None else motion.astype(like.dtype)
+    output, output_layout = (None, names_layout) if pooled is None else flat(pooled, channel_axis)
+    velocity = None if motion is None else motion.astype(like.dtype)
+    products = np.zeros((len(corners), blocks, 4)) if boxes else None
 
-    def work(kernel: Any, start: int, stop: int, *arguments: Any) -> None:
+    def work(kernel: Any, parts: int, start: int, stop: int, *arguments: Any) -> None:
         order, first_box = _by_image(images[start:stop], len(features))
 
         def checked(first: int, last: int) -> None:
@@ -153,27 +150,49 @@ def at_winners(
                     f"that cannot be for box {box}"
                 )
 
-        cost = 8 * BLOCK * bins[0] * bins[1] * np.diff(first_box)
-        run(checked, pairwise(cuts(np.repeat(cost, blocks))))
+        cost = sizes[0] * sizes[1] + 8 * lanes * bins[0] * bins[1] * np.diff(first_box)
+        run(checked, pairwise(cuts(np.repeat(parts * cost, -(-blocks // parts)))))
 
-    shared = (
-        source, source_layout, names, names_layout, bins_of, bins_layout, target, target_layout,
-        output, output_layout,
-    )  # fmt: skip
+    def new_map(at_once: bool) -> tuple[Any, Any]:
+        """The gradient to the map, if that is wanted; and as kernels take it.
+
+        Sums in scratch are near each other, and go to any format and layout.  They need all boxes
+        at once, and a map that is not too large.
+        """
+        if grad is None or boxes:
+            return None, (source, source_layout, None, None, source_layout)
+        if at_once and sizes[0] * sizes[1] <= SUMMED_PIXELS:
+            result = empty(features.shape, grad.dtype)
+            target, layout = flat(result, channel_axis)
+            return result, (like, layout, None, target, layout)
+        result = zeros(features.shape, like.dtype)
+        sums, layout = flat(result, channel_axis)
+        return result, (like, layout, sums, None, layout)
+
+    pooled_maps = names, names_layout, bins_of, bins_layout, output, output_layout
     if rule.argmax == "cell":
         layouts = names_layout, bins_layout, output_layout
         if all(each.height_stride == bins[1] * each.width_stride for each in layouts):
             bins = 1, bins[0] * bins[1]
-        work(at_cells, 0, len(corners), *shared, sizes, bins)
+        result, of_map = new_map(at_once=True)
+        parts = 1
+        if of_map[3] is not None and names_layout.channel_stride == 1:
+            parts = max(1, min(PARTS, SUMMED_PIXELS // (sizes[0] * sizes[1])))
+        work(at_cells, parts, 0, len(corners), *of_map, parts, *pooled_maps, sizes, bins)
     else:
         start = 0
         while start < len(corners):
             stop, table, *_ = tabulate(
                 rule, reduce, corners, images, start, bins, sizes, options, like, placed=False
             )
-            work(at_samples, start, stop, *shared, start, bins, table, velocity, products)
+            if start == 0:
+                result, of_map = new_map(at_once=stop == len(corners))
+            work(
+                at_samples, 1, start, stop, *of_map, *pooled_maps, start, sizes, bins, table,
+                velocity, products,
+            )  # fmt: skip
             start = stop
-    return products.sum(axis=1) if boxes else result
+    return result if products is None else products.sum(axis=1)
 
 
 def _flat_bins(grad: NDArray[Any], channel_axis: int) -> tuple[NDArray[Any], Layout, Any]:

@@ -10,70 +10,10 @@ accumulation dtype, that of the array `like`.
 """
 
 from llvmlite import ir
-from numba.core import cgutils, config, types
-from numba.extending import intrinsic, models, register_model
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
-from .formats import decoded, encoded, resized, storage_type
-
-LANE_BYTES = 64
-"""One cache line; one AVX-512 register, two of AVX2, four of NEON."""
-
-INT32 = ir.IntType(32)
-
-
-class Lanes(types.Type):
-    """`count` neighbouring channels of one pixel."""
-
-    def __init__(self, dtype, count):
-        self.dtype = dtype
-        self.count = count
-        super().__init__(name=f"Lanes({dtype}, {count})")
-
-
-@register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
-        scalar = dmm.lookup(fe_type.dtype).get_value_type()
-        super().__init__(dmm, fe_type, ir.VectorType(scalar, fe_type.count))
-
-
-def _lanes_like(array):
-    return Lanes(array.dtype, LANE_BYTES * 8 // array.dtype.bitwidth)
-
-
-def _splat(builder, vector, scalar):
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, INT32(0))
-    zeros = ir.Constant(ir.VectorType(INT32, vector.count), [0] * vector.count)
-    return builder.shuffle_vector(first, first, zeros)
-
-
-def _pointer(context, builder, array_type, array, index, storage, count=1):
-    """Address of element `index`; with NUMBA_BOUNDSCHECK=1, `count` elements must exist there."""
-    array = context.make_array(array_type)(context, builder, array)
-    if config.BOUNDSCHECK:
-        end = builder.add(index, index.type(count))
-        outside = builder.or_(
-            builder.icmp_signed("<", index, index.type(0)),
-            builder.icmp_signed(">", end, array.nitems),
-        )
-        with cgutils.if_unlikely(builder, outside):
-            context.call_conv.return_user_exc(builder, IndexError, ("lanes out of bounds",))
-    pointer = builder.gep(array.data, [index])
-    return builder.bitcast(pointer, ir.PointerType(storage))
-
-
-def _load(context, builder, array_type, array, index, value_type):
-    storage = resized(value_type, storage_type(context, array_type.dtype))
-    count = value_type.count if isinstance(value_type, ir.VectorType) else 1
-    pointer = _pointer(context, builder, array_type, array, index, storage, count)
-    return decoded(builder, array_type.dtype, builder.load(pointer, align=1), value_type)
-
-
-def _store(context, builder, array_type, array, index, value):
-    stored = encoded(builder, array_type.dtype, value)
-    count = value.type.count if isinstance(value.type, ir.VectorType) else 1
-    pointer = _pointer(context, builder, array_type, array, index, stored.type, count)
-    builder.store(stored, pointer, align=1)
+from .vectors import INT32, Lanes, address, emit_load, emit_splat, emit_store, lanes_like
 
 
 @intrinsic
@@ -82,7 +22,7 @@ def item(typingctx, array, index):
 
     def codegen(context, builder, signature, args):
         storage = context.get_data_type(array.dtype)
-        pointer = _pointer(context, builder, array, args[0], args[1], storage)
+        pointer = address(context, builder, array, args[0], args[1], storage)
         return builder.load(pointer, align=1)
 
     return array.dtype(array, types.intp), codegen
@@ -94,7 +34,7 @@ def read(typingctx, array, index, like):
 
     def codegen(context, builder, signature, args):
         value_type = context.get_value_type(like.dtype)
-        return _load(context, builder, array, args[0], args[1], value_type)
+        return emit_load(context, builder, array, args[0], args[1], value_type)
 
     return like.dtype(array, types.intp, like), codegen
 
@@ -110,7 +50,7 @@ def write(typingctx, array, index, value):
     def codegen(context, builder, signature, args):
         array_value, index, number = args
         number = context.cast(builder, number, value, expected)
-        _store(context, builder, array, array_value, index, number)
+        emit_store(context, builder, array, array_value, index, number)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
@@ -135,10 +75,10 @@ def prefetch(typingctx, array, index):
 @intrinsic
 def load(typingctx, array, index, like):
     """Lanes from consecutive elements, in the dtype of `like`."""
-    lanes = _lanes_like(like)
+    lanes = lanes_like(like)
 
     def codegen(context, builder, signature, args):
-        return _load(context, builder, array, args[0], args[1], context.get_value_type(lanes))
+        return emit_load(context, builder, array, args[0], args[1], context.get_value_type(lanes))
 
     return lanes(array, types.intp, like), codegen
 
@@ -148,7 +88,7 @@ def store(typingctx, array, index, lanes):
     """Store lanes into consecutive elements."""
 
     def codegen(context, builder, signature, args):
-        _store(context, builder, array, *args)
+        emit_store(context, builder, array, *args)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), codegen
@@ -157,10 +97,10 @@ def store(typingctx, array, index, lanes):
 @intrinsic
 def splat(typingctx, value, like):
     """Lanes that all hold `value`, as many as fit the dtype of `like`."""
-    lanes = Lanes(value, _lanes_like(like).count)
+    lanes = Lanes(value, lanes_like(like).count)
 
     def codegen(context, builder, signature, args):
-        return _splat(builder, context.get_value_type(lanes), args[0])
+        return emit_splat(builder, context.get_value_type(lanes), args[0])
 
     return lanes(value, like), codegen
 
@@ -171,7 +111,7 @@ def add_scaled(typingctx, total, weight, lanes):
 
     def codegen(context, builder, signature, args):
         total, weight, value = args
-        product = builder.fmul(_splat(builder, value.type, weight), value, flags=("contract",))
+        product = builder.fmul(emit_splat(builder, value.type, weight), value, flags=("contract",))
         return builder.fadd(total, product, flags=("contract",))
 
     return total(total, weight, lanes), codegen
@@ -195,7 +135,7 @@ UNROLLED = 4
 
 def _combination(source, offsets, weights, target, adding):
     """Signature and code of `combine` and `accumulate`."""
-    lanes = _lanes_like(source)
+    lanes = lanes_like(source)
 
     def codegen(context, builder, signature, args):
         source_array, at, step, offset_array, weight_array, first, last = args[:7]
@@ -205,14 +145,14 @@ def _combination(source, offsets, weights, target, adding):
         taps = builder.sub(last, first)
 
         def tap(i):
-            weight = _load(context, builder, weights, weight_array, i, vector.element)
-            pointer = _pointer(context, builder, offsets, offset_array, i, INT32)
+            weight = emit_load(context, builder, weights, weight_array, i, vector.element)
+            pointer = address(context, builder, offsets, offset_array, i, INT32)
             offset = builder.sext(builder.load(pointer, align=1), intp)
-            return _splat(builder, vector, weight), builder.add(at, offset)
+            return emit_splat(builder, vector, weight), builder.add(at, offset)
 
         def added(total, j, weight, offset):
             where = builder.add(offset, builder.mul(j, step))
-            value = _load(context, builder, source, source_array, where, vector)
+            value = emit_load(context, builder, source, source_array, where, vector)
             if total is None:
                 return builder.fmul(weight, value)
             product = builder.fmul(weight, value, flags=("contract",))
@@ -227,7 +167,7 @@ def _combination(source, offsets, weights, target, adding):
                     where = builder.add(to, builder.mul(place.index, to_step))
                     total = None if n else ir.Constant(vector, None)
                     if adding:
-                        total = _load(context, builder, target, target_array, where, vector)
+                        total = emit_load(context, builder, target, target_array, where, vector)
                     for weight, offset in kept:
                         total = added(total, place.index, weight, offset)
                     if n == UNROLLED:
@@ -237,7 +177,7 @@ def _combination(source, offsets, weights, target, adding):
                             more = added(builder.load(sum_so_far), place.index, *tap(i))
                             builder.store(more, sum_so_far)
                         total = builder.load(sum_so_far)
-                    _store(context, builder, target, target_array, where, total)
+                    emit_store(context, builder, target, target_array, where, total)
         return context.get_dummy_value()
 
     intp = types.intp
@@ -287,7 +227,7 @@ def gather_tile(typingctx, source, index, stride, channels, target, position):
 
     Lanes from `channels` on repeat run 0: they are computed and never stored.
     """
-    lanes = _lanes_like(target)
+    lanes = lanes_like(target)
 
     def codegen(context, builder, signature, args):
         source_array, index, stride, channels, target_array, position = args
@@ -297,11 +237,11 @@ def gather_tile(typingctx, source, index, stride, channels, target, position):
         for i in range(lanes.count):
             there = builder.icmp_signed("<", index.type(i), channels)
             at = builder.select(there, run, index)
-            runs.append(_load(context, builder, source, source_array, at, vector))
+            runs.append(emit_load(context, builder, source, source_array, at, vector))
             run = builder.add(run, stride)
         for i, pixel in enumerate(_transposed(builder, runs)):
             at = builder.add(position, position.type(i * lanes.count))
-            _store(context, builder, target, target_array, at, pixel)
+            emit_store(context, builder, target, target_array, at, pixel)
         return context.get_dummy_value()
 
     intp = types.intp
@@ -311,13 +251,13 @@ def gather_tile(typingctx, source, index, stride, channels, target, position):
 @intrinsic
 def scatter_tile(typingctx, source, position, target, index, stride):
     """Transpose a tile out: lane i of `source` becomes run i of `target`, `stride` apart."""
-    lanes = _lanes_like(source)
+    lanes = lanes_like(source)
 
     def codegen(context, builder, signature, args):
         source_array, position, target_array, index, stride = args
         vector = context.get_value_type(lanes)
         pixels = [
-            _load(
+            emit_load(
                 context,
                 builder,
                 source,
@@ -328,7 +268,7 @@ def scatter_tile(typingctx, source, position, target, index, stride):
             for i in range(lanes.count)
         ]
         for run in _transposed(builder, pixels):
-            _store(context, builder, target, target_array, index, run)
+            emit_store(context, builder, target, target_array, index, run)
             index = builder.add(index, stride)
         return context.get_dummy_value()
 

@@ -5,9 +5,10 @@ import numpy as np
 from .blocks import cells_for, expect, pack, unpack
 from .candidates import compete, highest, largest, lowest, store_names
 from .compile import inline, kernel
-from .lanes import LANE_BYTES, item, splat, store
+from .lanes import item, splat, store
 from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, Y0, Y1, item_at, next_chunk, scratch_pixels
 from .streams import fence
+from .vectors import LANE_BYTES
 
 NAME_LANES = LANE_BYTES // 8
 """Names are int64: so many of them are lanes."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .lanes import LANE_BYTES
 from .threads import get_num_threads, run
+from .vectors import LANE_BYTES
 
 LARGE = 1 << 22
 """Bytes from which NumPy asks Linux for huge pages."""

@@ -8,7 +8,7 @@ import numpy as np
 from .blocks import expect, pack
 from .compile import inline, kernel
 from .contract import ROWS_PIXELS
-from .lanes import LANE_BYTES, add_product, add_scaled, combine, item, load, splat, store
+from .lanes import add_product, add_scaled, combine, item, load, splat, store
 from .plan import (
     CHUNK,
     FIRST,
@@ -23,6 +23,7 @@ from .plan import (
     next_chunk,
     scratch_pixels,
 )
+from .vectors import LANE_BYTES
 
 
 @inline

@@ -8,9 +8,10 @@ import numpy as np
 
 from .blocks import Layout, expect, pack, unpack
 from .compile import inline, kernel
-from .lanes import LANE_BYTES, accumulate, combine, splat, store
+from .lanes import accumulate, combine, splat, store
 from .plan import SCRATCH_PIXELS
 from .streams import fence
+from .vectors import LANE_BYTES
 
 TILE_WIDTH = 128
 """Columns of a tile, at most; it has as many rows as scratch holds."""

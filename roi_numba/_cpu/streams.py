@@ -9,7 +9,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .formats import encoded, storage_type
-from .lanes import INT32, LANE_BYTES, _load, _pointer, _store
+from .vectors import INT32, LANE_BYTES, address, emit_load, emit_store
 
 STREAMED = 1 << 20
 """Elements of results that are streamed; smaller ones are soon read again, from a cache."""
@@ -20,16 +20,16 @@ def _bytes(array):
     return 2 if isinstance(array.dtype, types.Record) else array.dtype.bitwidth // 8
 
 
-def _address(context, builder, array_type, array, index):
+def _integer_address(context, builder, array_type, array, index):
     storage = storage_type(context, array_type.dtype)
-    pointer = _pointer(context, builder, array_type, array, index, storage, 0)
+    pointer = address(context, builder, array_type, array, index, storage, 0)
     return builder.ptrtoint(pointer, index.type)
 
 
 def _stream(context, builder, array_type, array, index, value):
     """Store a whole line at the address of a line."""
     stored = encoded(builder, array_type.dtype, value)
-    pointer = _pointer(context, builder, array_type, array, index, stored.type, stored.type.count)
+    pointer = address(context, builder, array_type, array, index, stored.type, stored.type.count)
     line = builder.store(stored, pointer, align=LANE_BYTES)
     line.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
 
@@ -41,16 +41,16 @@ def stream_lanes(typingctx, array, index, lanes):
     def codegen(context, builder, signature, args):
         array_value, index, _ = args
         if _bytes(array) * lanes.count != LANE_BYTES:
-            _store(context, builder, array, *args)
+            emit_store(context, builder, array, *args)
             return context.get_dummy_value()
-        address = _address(context, builder, array, array_value, index)
-        within = builder.and_(address, address.type(LANE_BYTES - 1))
+        byte = _integer_address(context, builder, array, array_value, index)
+        within = builder.and_(byte, byte.type(LANE_BYTES - 1))
         on_line = builder.icmp_unsigned("==", within, within.type(0))
         with builder.if_else(on_line) as (then, otherwise):
             with then:
                 _stream(context, builder, array, *args)
             with otherwise:
-                _store(context, builder, array, *args)
+                emit_store(context, builder, array, *args)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), codegen
@@ -70,10 +70,10 @@ def stream(typingctx, source, position, target, index, count):
 
         def copy(i, value_type, put):
             at = builder.add(position, i)
-            value = _load(context, builder, source, source_array, at, value_type)
+            value = emit_load(context, builder, source, source_array, at, value_type)
             put(context, builder, target, target_array, builder.add(index, i), value)
 
-        before = builder.neg(_address(context, builder, target, target_array, index))
+        before = builder.neg(_integer_address(context, builder, target, target_array, index))
         before = builder.and_(before, intp(LANE_BYTES - 1))
         head = builder.udiv(before, intp(size))
         # An array at an odd address has no element at the start of a line.
@@ -83,12 +83,12 @@ def stream(typingctx, source, position, target, index, count):
         lines = builder.udiv(builder.sub(count, head), intp(of_line))
         tail = builder.add(head, builder.mul(lines, intp(of_line)))
         with cgutils.for_range(builder, head) as element:
-            copy(element.index, scalar, _store)
+            copy(element.index, scalar, emit_store)
         with cgutils.for_range(builder, lines) as line:
             first = builder.add(head, builder.mul(line.index, intp(of_line)))
             copy(first, vector, _stream)
         with cgutils.for_range_slice(builder, tail, count, intp(1)) as (i, _):
-            copy(i, scalar, _store)
+            copy(i, scalar, emit_store)
         return context.get_dummy_value()
 
     intp = types.intp

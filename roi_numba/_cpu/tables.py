@@ -15,9 +15,9 @@ import numpy as np
 
 from .._scalar import MANY_SAMPLES
 from .compile import inline, kernel, named_after
-from .lanes import LANE_BYTES
 from .plan import SCRATCH_PIXELS, arrange, list_runs, place
 from .rates import Rates, rates_of
+from .vectors import LANE_BYTES
 
 ROUND_ENTRIES = 2**16
 """Table entries after which the remaining boxes wait for the next round: 2 MiB in all."""

@@ -2,11 +2,19 @@
 
 import numpy as np
 
+from .blocks import Layout, unpack
 from .compile import inline, kernel
-from .lanes import item, prefetch, read, write
+from .lanes import item, load, prefetch, read, splat, store, write
+from .streams import fence
+from .vectors import LANE_BYTES
 
-BLOCK = 16
-"""Channels of a work item: so many planes of a small map fit L2 while all boxes are added."""
+SUMMED_PIXELS = 1 << 15
+"""Largest map whose sums a thread has in scratch memory: 2 MiB for a line of channels."""
+
+PARTS = 4
+"""Lines of channels that are added up together, where channels lie side by side: what is read of a
+box is then in pieces of 512 and 256 bytes, not 128 and 64 (c4-head, channels-last: 114 -> 61 ms;
+two lines 67)."""
 
 
 @inline
@@ -18,6 +26,14 @@ def _add(target, at, value, like):
 def _line(layout, number, channel):
     """Where channel ``channel`` of map or box ``number`` begins."""
     return layout.origin + number * layout.stride + channel * layout.channel_stride
+
+
+@inline
+def _steps(layout, by_bin):
+    """From element to element of the inner loop, and of the outer one."""
+    if by_bin:
+        return layout.channel_stride, layout.width_stride
+    return layout.width_stride, layout.channel_stride
 
 
 @inline
@@ -33,69 +49,127 @@ def _first_names(label, begin, first_bin, called):
         called[b] = item(label, e) - e if e < last else 0
 
 
+@inline
+def _summed_in(sums, target, layout, source, source_layout, sizes, parts, lanes, like):
+    """Where winners lie, and its layout: ``sums``, scratch memory for ``target``, or ``source``.
+
+    Scratch has so many parts of ``lanes`` channels, each ``[pixel][lane]``.
+    """
+    if target is None:
+        # Arrays of two formats in one name do not compile, and only what is None is pruned.
+        place = source if sums is None else sums
+        layout = source_layout if sums is None else layout
+    else:
+        place = np.empty((parts * sizes[0] * sizes[1] + lanes) * lanes, like.dtype)
+        layout = Layout(0, 0, layout.channels, 1, sizes[1] * lanes, lanes)
+    return place, layout
+
+
+@inline
+def _clear(scratch, pixels, lanes):
+    zero = splat(scratch.dtype.type(0), scratch)
+    for pixel in range(pixels):
+        store(scratch, pixel * lanes, zero)
+
+
+@inline
+def _write_sums(scratch, target, layout, image, channel, parts, lanes, sizes):
+    size = sizes[0] * sizes[1] * lanes
+    for part in range(parts):
+        first = channel + part * lanes
+        if first < layout.channels:
+            some = scratch[part * size :]
+            unpack(some, target, layout, image, first, lanes, sizes[0], sizes[1])
+
+
+@inline
+def _decode(source, index, step, count, lanes, values):
+    """Copy elements; 16-bit floats are decoded by lines (c4-head, float16: 40 -> 30 ms of CPU)."""
+    if step == 1 and count >= lanes:
+        for i in range(0, count, lanes):
+            i = min(i, count - lanes)  # the last line overlaps the one before
+            store(values, i, load(source, index + i, values))
+    else:
+        for i in range(count):
+            values[i] = read(source, index + i * step, values)
+
+
 @kernel
 def at_cells(
-    source, source_layout, names, names_layout, grad, grad_layout, target, target_layout, pooled,
-    pooled_layout, sizes, bins, order, first_box, like, first_item, last_item,
+    source, source_layout, sums, target, target_layout, parts, names, names_layout, grad,
+    grad_layout, pooled, pooled_layout, sizes, bins, order, first_box, like, first_item, last_item,
 ):  # fmt: skip
     """Go through the pixels that won, for items (image, block of channels) from first to last.
 
-    ``target``, a map, takes the bins' gradients, ``pooled`` the pixels' values in ``source``;
-    either may be empty.  The boxes of image i are ``order[first_box[i]:first_box[i + 1]]``.
+    The bins' gradients are added to the map ``sums``, which holds zeros, or in scratch memory that
+    goes to the map ``target``; or ``pooled`` takes the pixels' values in ``source``.  Two of the
+    three are None.  A block has so many ``parts`` of one line of channels: one, unless those of
+    ``names`` lie side by side.  The boxes of image i are ``order[first_box[i]:first_box[i + 1]]``.
     Returns a box whose winner is no pixel of the map, or -1.
     """
+    lanes = LANE_BYTES // like.itemsize
+    block = parts * lanes
     pixels, width = sizes[0] * sizes[1], sizes[1]
-    scattering = len(target) > 0
-    layout = target_layout if scattering else source_layout
+    place, layout = _summed_in(
+        sums, target, target_layout, source, source_layout, sizes, parts, lanes, like
+    )
     step, row_step = layout.width_stride, layout.height_stride
-    in_order = row_step == width * step
-    name_step, grad_step = names_layout.width_stride, grad_layout.width_stride
-    blocks = (layout.channels + BLOCK - 1) // BLOCK
+    blocks = (layout.channels + block - 1) // block
+    # Innermost is what lies side by side: the bins of a channel, or the channels of a bin.
+    by_bin = names_layout.channel_stride == 1
+    name_step, name_jump = _steps(names_layout, by_bin)
+    grad_step, grad_jump = _steps(grad_layout, by_bin)
+    pooled_step, pooled_jump = _steps(pooled_layout, by_bin)
+    plane_step, plane_jump = (layout.channel_stride, 0) if by_bin else (0, layout.channel_stride)
+    values = np.empty(max(bins[1], block), like.dtype)
     for number in range(first_item, last_item):
-        image, channel = number // blocks, number % blocks * BLOCK
+        image, channel = number // blocks, number % blocks * block
+        channels = min(block, layout.channels - channel)
+        run = channels if by_bin else bins[1]
+        part = min(run, lanes) if by_bin else run
+        first_plane = _line(layout, image, channel)
+        if target is not None:
+            first_plane = 0
+            _clear(place, parts * pixels, lanes)
         for i in range(first_box[image], first_box[image + 1]):
             box = order[i]
             ahead = order[min(i + 1, first_box[image + 1] - 1)] - box
-            for c in range(channel, min(channel + BLOCK, layout.channels)):
-                plane = _line(layout, image, c)
-                name_line = _line(names_layout, box, c)
-                grad_line = _line(grad_layout, box, c)
-                pooled_line = _line(pooled_layout, box, c)
-                # The next box's are elsewhere in memory, where no CPU looks for them by itself.
-                for cell in range(0, bins[0] * bins[1], 8):
-                    prefetch(names, name_line + ahead * names_layout.stride + cell * name_step)
-                for cell in range(0, bins[0] * bins[1], 16):
-                    prefetch(grad, grad_line + ahead * grad_layout.stride + cell * grad_step)
-                for _ in range(bins[0]):
-                    at_name, at_grad, at_pooled = name_line, grad_line, pooled_line
-                    if scattering and in_order:  # what is usual, in a loop that fits registers
-                        for _ in range(bins[1]):
+            for p in range(bins[0]):
+                name_line = _line(names_layout, box, channel) + p * names_layout.height_stride
+                grad_line = _line(grad_layout, box, channel) + p * grad_layout.height_stride
+                pooled_line = _line(pooled_layout, box, channel) + p * pooled_layout.height_stride
+                plane_line = first_plane
+                for _ in range(bins[1] if by_bin else channels):
+                    # The next box's are elsewhere in memory, where no CPU looks for them by itself.
+                    for cell in range(0, run, 8):
+                        prefetch(names, name_line + ahead * names_layout.stride + cell * name_step)
+                    for cell in range(0, run, 16):
+                        prefetch(grad, grad_line + ahead * grad_layout.stride + cell * grad_step)
+                    at_name, at_value, at_pooled = name_line, 0, pooled_line
+                    _decode(grad, grad_line, grad_step, run, lanes, values)
+                    for first in range(0, run, part):
+                        plane = plane_line + first * pixels
+                        for _ in range(first, min(first + part, run)):
                             name = item(names, at_name)
                             if name < 0 or name >= pixels:
                                 if name != -1:
                                     return box
+                            elif pooled is None:  # rows follow each other, as we made the place
+                                _add(place, plane + name * step, item(values, at_value), like)
                             else:
-                                _add(target, plane + name * step, read(grad, at_grad, like), like)
-                            at_name += name_step
-                            at_grad += grad_step
-                    for _ in range(0 if scattering and in_order else bins[1]):
-                        name = item(names, at_name)
-                        if name >= 0 and name < pixels:
-                            at = plane + name * step
-                            if not in_order:
                                 at = plane + name // width * row_step + name % width * step
-                            if scattering:
-                                _add(target, at, read(grad, at_grad, like), like)
-                            else:
-                                write(pooled, at_pooled, read(source, at, like))
-                        elif name != -1:
-                            return box
-                        at_name += name_step
-                        at_grad += grad_step
-                        at_pooled += pooled_layout.width_stride
-                    name_line += names_layout.height_stride
-                    grad_line += grad_layout.height_stride
-                    pooled_line += pooled_layout.height_stride
+                                write(pooled, at_pooled, read(place, at, like))
+                            at_name += name_step
+                            at_value += 1
+                            at_pooled += pooled_step
+                            plane += plane_step
+                    name_line += name_jump
+                    grad_line += grad_jump
+                    pooled_line += pooled_jump
+                    plane_line += plane_jump
+        if target is not None:
+            _write_sums(place, target, target_layout, image, channel, parts, lanes, sizes)
+    fence()
     return -1
 
 
@@ -115,32 +189,35 @@ def _add_times(target, at, weight, g, like):
 
 @kernel
 def at_samples(
-    source, source_layout, names, names_layout, grad, grad_layout, target, target_layout, pooled,
-    pooled_layout, start, bins, table, motion, products, order, first_box, like, first_item,
-    last_item,
+    source, source_layout, sums, target, target_layout, names, names_layout, grad, grad_layout,
+    pooled, pooled_layout, start, sizes, bins, table, motion, products, order, first_box, like,
+    first_item, last_item,
 ):  # fmt: skip
-    """The same where samples won; ``products[box, block]`` takes the gradient to the box.
+    """The same where samples won; or ``products[box, block]`` takes the gradient to the box.
 
-    Box k of the table, which is `Steep`, is box ``start + k`` elsewhere.  What is empty of
-    ``target``, ``pooled`` and ``products`` is not wanted.  Unless ``motion`` is empty, a sample's
-    weights are rates of change, as the corners of box k move by ``motion[k]``.
+    Box k of the table, which is `Steep`, is box ``start + k`` elsewhere.  Unless ``motion`` is
+    None, a sample's weights are rates of change, as the corners of box k move by ``motion[k]``.
     """
     # Out of the loops, which would count references to the arrays at every step.
     begin, index, label, strides = table.begin, table.index, table.label, table.stride
     weight, next_weight = table.weight, table.next_weight
     change, next_change = table.change, table.next_change
     by_low, by_high = table.by_low, table.by_high
-    moving, projecting = len(motion) > 0, products.size > 0
-    scattering, gathering = len(target) > 0, len(pooled) > 0
+    lanes = LANE_BYTES // like.itemsize
+    place, layout = _summed_in(
+        sums, target, target_layout, source, source_layout, sizes, 1, lanes, like
+    )
+    down, right = layout.height_stride, layout.width_stride
     channels = names_layout.channels
-    blocks = (channels + BLOCK - 1) // BLOCK
-    down, right = source_layout.height_stride, source_layout.width_stride
-    if scattering:
-        down, right = target_layout.height_stride, target_layout.width_stride
-    zero = like.dtype.type(0)
+    blocks = (channels + lanes - 1) // lanes
     called = np.empty(bins[0] + bins[1], np.int64)
     for number in range(first_item, last_item):
         image, block = number // blocks, number % blocks
+        channel = block * lanes
+        first_plane = _line(layout, image, channel)
+        if target is not None:
+            first_plane = 0
+            _clear(place, sizes[0] * sizes[1], lanes)
         for i in range(first_box[image], first_box[image + 1]):
             k = order[i]
             box, stride = start + k, max(strides[k], 1)
@@ -148,11 +225,11 @@ def at_samples(
             bin_x = bin_y + bins[0]
             _first_names(label, begin, bin_y, called)
             x1, y1, x2, y2 = 0.0, 0.0, 0.0, 0.0
-            for c in range(block * BLOCK, min(block * BLOCK + BLOCK, channels)):
-                name_line = _line(names_layout, box, c)
-                grad_line = _line(grad_layout, box, c)
-                pooled_line = _line(pooled_layout, box, c)
-                plane = _line(target_layout if scattering else source_layout, image, c)
+            for c in range(min(lanes, channels - channel)):
+                name_line = _line(names_layout, box, channel + c)
+                grad_line = _line(grad_layout, box, channel + c)
+                pooled_line = _line(pooled_layout, box, channel + c)
+                plane = first_plane + c * layout.channel_stride
                 p, q = 0, -1
                 for _ in range(bins[0] * bins[1]):
                     q += 1
@@ -173,24 +250,23 @@ def at_samples(
                         return box
                     if item(label, y) != name_y or item(label, x) != name_x:
                         return box
-                    g = zero
-                    if len(grad):
-                        at = grad_line + p * grad_layout.height_stride
-                        g = read(grad, at + q * grad_layout.width_stride, like)
                     u0, u1 = item(weight, y), item(next_weight, y)
                     v0, v1 = item(weight, x), item(next_weight, x)
                     d0, d1 = item(change, y), item(next_change, y)
                     e0, e1 = item(change, x), item(next_change, x)
                     at = plane + item(index, y) * down + item(index, x) * right
-                    if projecting:
-                        rise_y = _times(d0 * v0, source, at, like)
-                        rise_y += _times(d0 * v1, source, at + right, like)
-                        rise_y += _times(d1 * v0, source, at + down, like)
-                        rise_y += _times(d1 * v1, source, at + down + right, like)
-                        rise_x = _times(u0 * e0, source, at, like)
-                        rise_x += _times(u0 * e1, source, at + right, like)
-                        rise_x += _times(u1 * e0, source, at + down, like)
-                        rise_x += _times(u1 * e1, source, at + down + right, like)
+                    if pooled is None:
+                        at_grad = grad_line + p * grad_layout.height_stride
+                        g = read(grad, at_grad + q * grad_layout.width_stride, like)
+                    if products is not None:
+                        rise_y = _times(d0 * v0, place, at, like)
+                        rise_y += _times(d0 * v1, place, at + right, like)
+                        rise_y += _times(d1 * v0, place, at + down, like)
+                        rise_y += _times(d1 * v1, place, at + down + right, like)
+                        rise_x = _times(u0 * e0, place, at, like)
+                        rise_x += _times(u0 * e1, place, at + right, like)
+                        rise_x += _times(u1 * e0, place, at + down, like)
+                        rise_x += _times(u1 * e1, place, at + down + right, like)
                         if by_low[y] != 0:
                             y1 += g * rise_y * by_low[y]
                         if by_high[y] != 0:
@@ -201,28 +277,31 @@ def at_samples(
                             x2 += g * rise_x * by_high[x]
                         continue
                     w00, w01, w10, w11 = u0 * v0, u0 * v1, u1 * v0, u1 * v1
-                    if moving:
+                    if motion is not None:
                         rate_y = by_low[y] * motion[box, 1] + by_high[y] * motion[box, 3]
                         rate_x = by_low[x] * motion[box, 0] + by_high[x] * motion[box, 2]
                         w00 = d0 * rate_y * v0 + u0 * e0 * rate_x
                         w01 = d0 * rate_y * v1 + u0 * e1 * rate_x
                         w10 = d1 * rate_y * v0 + u1 * e0 * rate_x
                         w11 = d1 * rate_y * v1 + u1 * e1 * rate_x
-                    if scattering:
-                        _add_times(target, at, w00, g, like)
-                        _add_times(target, at + right, w01, g, like)
-                        _add_times(target, at + down, w10, g, like)
-                        _add_times(target, at + down + right, w11, g, like)
-                    if gathering:
-                        value = _times(w00, source, at, like)
-                        value += _times(w01, source, at + right, like)
-                        value += _times(w10, source, at + down, like)
-                        value += _times(w11, source, at + down + right, like)
+                    if pooled is None:
+                        _add_times(place, at, w00, g, like)
+                        _add_times(place, at + right, w01, g, like)
+                        _add_times(place, at + down, w10, g, like)
+                        _add_times(place, at + down + right, w11, g, like)
+                    else:
+                        value = _times(w00, place, at, like)
+                        value += _times(w01, place, at + right, like)
+                        value += _times(w10, place, at + down, like)
+                        value += _times(w11, place, at + down + right, like)
                         at = pooled_line + p * pooled_layout.height_stride
                         write(pooled, at + q * pooled_layout.width_stride, value)
-            if projecting:
+            if products is not None:
                 products[box, block, 0] = x1
                 products[box, block, 1] = y1
                 products[box, block, 2] = x2
                 products[box, block, 3] = y2
+        if target is not None:
+            _write_sums(place, target, target_layout, image, channel, 1, lanes, sizes)
+    fence()
     return -1

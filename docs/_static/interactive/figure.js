@@ -69,7 +69,7 @@
   /* Where an axis's bins begin and end, in cells. */
   function extent(bins) {
     const ends = bins.flatMap(({ low, high }) => [low, high]);
-    if (ends.some(Number.isNaN)) return "–";
+    if (!ends.every(Number.isFinite)) return "–";
     return `${format(Math.min(...ends))} to ${format(Math.max(...ends))}`;
   }
 
@@ -291,9 +291,11 @@
       }
       const along = (name, weights) =>
         weights.map(([cell, weight]) => `${formatWeight(weight)} of ${name} ${cell}`).join(", ");
-      const count = rows[p].entries.length * columns[q].entries.length;
+      const pairs = rows[p].entries.length * columns[q].entries.length;
       const kind = rows[p].entries[0].at === null ? "cells" : "samples";
-      const which = winner === null ? "" : ` of the largest, of ${count} ${kind}`;
+      const apart = state.options[state.operator].reduce === "max_corner";
+      const all = apart ? `${4 * pairs} corners` : `${pairs} ${kind}`;
+      const which = winner === null ? "" : ` of the largest, of ${all}`;
       return [head, `Weights${which}:`, along("row", y), along("column", x)];
     }
 
@@ -311,8 +313,18 @@
       const given = Object.entries({ ...geometry, reduce })
         .filter(([name, values]) => state.options[operator][name] !== values[0])
         .map(([name]) => `, ${name}=${python(state.options[operator][name])}`);
-      const all = `features, boxes, (${size.join(", ")}), 1 / ${STRIDE}${given.join("")}`;
-      return `boxes = np.array([[0, ${box.join(", ")}]])\nroi_numba.${operator}(${all})`;
+      const first = `roi_numba.${operator}(features, boxes, (${size.join(", ")})`;
+      if ("normalized" in geometry) {
+        const [x1, y1, x2, y2] = box;
+        const image = [ROWS, COLUMNS, ROWS, COLUMNS].map((cells) => cells * STRIDE);
+        const { normalized } = state.options[operator];
+        const units = normalized ? `[${image.join(", ")}]` : `${STRIDE} - 0.5`;
+        const rest = "box_indices=np.array([0]), channel_axis=1";
+        return `boxes = np.array([[${[y1, x1, y2, x2].join(", ")}]]) / ${units}
+${first}, ${rest}${given.join("")})`;
+      }
+      return `boxes = np.array([[0, ${box.join(", ")}]])
+${first}, 1 / ${STRIDE}${given.join("")})`;
     }
 
     build();

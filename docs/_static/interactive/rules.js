@@ -1,8 +1,9 @@
 /* The operators' rules for one axis of one box, and pooling by them, for the interactive figure.
  *
- * A port of roi_numba's `span`, `entries` and `entry` in float64; tests/test_interactive.py holds
- * it to the library's own results.  A classic script, not a module: browsers load no modules from
- * files, and the built site must work when its pages are opened as files.
+ * A port of roi_numba's `span`, `entries` and `entry` in float64 (in float32 for TensorFlow's edges);
+ * tests/test_interactive.py holds it to the library's own results.  A classic script, not a module:
+ * browsers load no modules from files, and the built site must work when its pages are opened as
+ * files.
  *
  * An axis is a list of bins { low, high, divisor, entries }.  An entry is two neighbouring cells
  * with their weights, { pixel, weight, next, at }.  `low`, `high` and `at` are places on the drawn
@@ -90,14 +91,14 @@ globalThis.RoiRules = (() => {
         ? Math.trunc(clamped((high - low) * scale, 2 * CORNER_LIMIT))
         : roundHalfAway(end) - origin + 1;
       const extent = Math.max(cells, 1);
-      const width = Math.max(Math.floor(extent / count), 1);
-      cellsOf =
-        bins === "truncate"
-          ? (p) => [origin + p * width, origin + Math.min((p + 1) * width, extent)]
-          : (p) => [
-              origin + Math.floor((p * extent) / count),
-              origin + Math.ceil(((p + 1) * extent) / count),
-            ];
+      const width = extent / count;
+      const whole = Math.max(Math.floor(width), 1);
+      const within = {
+        exact: (p) => [Math.floor((p * extent) / count), Math.ceil(((p + 1) * extent) / count)],
+        float: (p) => [Math.floor(p * width), Math.ceil((p + 1) * width)],
+        truncate: (p) => [p * whole, Math.min((p + 1) * whole, extent)],
+      }[bins];
+      cellsOf = (p) => within(p).map((cell) => origin + cell);
     }
     return axisOf(count, true, (p) => {
       const [first, last] = cellsOf(p);
@@ -160,6 +161,29 @@ globalThis.RoiRules = (() => {
     }));
   }
 
+  /* Of a box that its caller has divided by the image's size, or put into cells from middle to
+   * middle: `spell` in figure.js writes the same.
+   */
+  function cropAndResize(low, high, count, size, scale, { method, normalized, edges }) {
+    const round = edges === "tensorflow" ? Math.fround : (value) => value;
+    const given = (z) => round(normalized ? (z * scale) / size : z * scale - CENTRE);
+    const [start, end] = [given(low), given(high)];
+    const reach = normalized ? size - 1 : 1;
+    const times = (a, b) => round(a * b);
+    const step = round(times(round(end - start), reach) / (count - 1));
+    const position = (p) => {
+      if (count === 1) return times(0.5 * round(start + end), reach);
+      if (p === count - 1 && edges === "exact") return end * reach;
+      return round(times(start, reach) + times(p, step));
+    };
+    return axisOf(count, true, (p) => {
+      const t = position(p);
+      const onMap = t >= 0 && t <= size - 1;
+      const tap = clampedTap(method === "nearest" && onMap ? roundHalfAway(t) : t, 0, size);
+      return { low: t + CENTRE, high: t + CENTRE, divisor: 1, entries: [{ ...tap, at: t + CENTRE }] };
+    });
+  }
+
   function prroiPool(low, high, count, size, scale, { aligned }) {
     const offset = aligned ? 0.5 : 0;
     const [start, end] = [low * scale - offset, high * scale - offset];
@@ -210,10 +234,10 @@ globalThis.RoiRules = (() => {
     return { value: weighted(map, y, x), y, x, winner: null };
   }
 
-  function largestOf(map, row, column) {
+  function largestOf(map, rowEntries, columnEntries) {
     let best = null;
-    for (const ky of row.entries) {
-      for (const kx of column.entries) {
+    for (const ky of rowEntries) {
+      for (const kx of columnEntries) {
         const [y, x] = [weights([ky], 1), weights([kx], 1)];
         const value = weighted(map, y, x);
         if (best === null || value > best.value) best = { value, y, x, winner: [ky, kx] };
@@ -222,12 +246,24 @@ globalThis.RoiRules = (() => {
     return best ?? { value: 0, y: [], x: [], winner: null };
   }
 
+  /* The two cells of each entry, apart, each with its own weight. */
+  const corners = ({ entries }) =>
+    entries.flatMap(({ pixel, weight, next }) => [
+      { pixel, weight, next: 0, at: null },
+      { pixel: pixel + 1, weight: next, next: 0, at: null },
+    ]);
+
+  const REDUCTIONS = {
+    mean: meanOf,
+    max: (map, row, column) => largestOf(map, row.entries, column.entries),
+    max_corner: (map, row, column) => largestOf(map, corners(row), corners(column)),
+  };
+
   /* Every bin of `rows` by `columns`: its value, and the weights along y and x that make it.
-   * Of a maximum they are those of the winner, a pair of entries.
+   * Of a maximum they are those of the winner, a pair of entries or corners.
    */
   function pool(map, rows, columns, reduce) {
-    const reduced = reduce === "mean" ? meanOf : largestOf;
-    return rows.map((row) => columns.map((column) => reduced(map, row, column)));
+    return rows.map((row) => columns.map((column) => REDUCTIONS[reduce](map, row, column)));
   }
 
   /* Defaults come first, as the library has them. */
@@ -235,11 +271,11 @@ globalThis.RoiRules = (() => {
     roi_pool: {
       axis: roiPool,
       reduce: ["max", "mean"],
-      options: { rounding: ["half_away", "truncate", "none"], bins: ["exact", "truncate"] },
+      options: { rounding: ["half_away", "truncate", "none"], bins: ["exact", "float", "truncate"] },
     },
     roi_align: {
       axis: roiAlign,
-      reduce: ["mean", "max"],
+      reduce: ["mean", "max", "max_corner"],
       options: { sampling_ratio: [-1, 1, 2, 3, 4], aligned: [false, true] },
     },
     roi_warp: {
@@ -248,6 +284,15 @@ globalThis.RoiRules = (() => {
       options: { sampling_ratio: [1, 2, 3], quantize: [true, false] },
     },
     crop_pool: { axis: cropPool, reduce: ["max"], options: { border: ["zeros", "cut"] } },
+    crop_and_resize: {
+      axis: cropAndResize,
+      reduce: ["mean"],
+      options: {
+        method: ["bilinear", "nearest"],
+        normalized: [true, false],
+        edges: ["exact", "tensorflow"],
+      },
+    },
     prroi_pool: { axis: prroiPool, reduce: ["mean"], options: { aligned: [false, true] } },
   };
 

@@ -186,7 +186,7 @@ globalThis.RoiStage = (() => {
       }
       for (const ky of row.entries) {
         for (const kx of column.entries) {
-          if (ky.at === null || kx.at === null) continue;
+          if (!shown(ky.at, kx.at)) continue;
           const off = ky.weight + ky.next === 0 || kx.weight + kx.next === 0 ? " off" : "";
           const [cx, cy] = [UNIT * kx.at, UNIT * ky.at];
           this.marks.append(svg("circle", { class: `sample${kind}${off}`, cx, cy, r: 3 }));
