@@ -139,8 +139,9 @@ def test_gradient_to_a_map_of_more_than_int32_counts():
 
 
 @GIGABYTES
-@pytest.mark.parametrize("channel_axis", [1, -1])
-@pytest.mark.parametrize("operator", [roi_numba.roi_align, roi_numba.roi_pool], ids=ids)
+@pytest.mark.parametrize(
+    ("operator", "channel_axis"), [(roi_numba.roi_align, 1), (roi_numba.roi_pool, -1)], ids=ids
+)
 def test_result_of_more_than_int32_counts(operator, channel_axis, tmp_path):
     """A few boxes over and over, into a mapped file of 4 GiB: everywhere the same."""
     shape = (2, 2048, 6, 7)

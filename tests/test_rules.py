@@ -5,6 +5,8 @@ for results.  No kernel runs but the references' own loops, so a changed rule sh
 docs/inside/trust-mutations.md has how many changes do.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -56,27 +58,34 @@ def columns(size=SIZE):
     return np.broadcast_to(np.eye(size)[None, :, None], (1, size, 41, size))
 
 
+@cache
+def pooled_columns(case, bins, scale, dtype):
+    """Boxes and what the reference makes of `columns`; kept, for `mutations` asks often."""
+    operator, options = next(each.values for each in CASES if each.id == case)
+    across = np.array(ACROSS)
+    if options.get("aligned") and operator.name == "roi_align":
+        across += 0.5
+    intervals = INTERVALS / scale
+    rows = np.zeros((len(intervals), 5))
+    rows[:, 1], rows[:, 3] = intervals.T
+    rows[:, 2], rows[:, 4] = across / scale
+    boxes = rows.astype(dtype)
+    reduce = operator.reductions["mean" if "mean" in operator.reductions else "max"]
+    size = 1, bins
+    return boxes, operator.reference(columns(), boxes, size, scale, **reduce, **options)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize(("operator", "options"), CASES)
 @np.errstate(all="ignore")
 def test_weights(operator, options, dtype):
-    reduce = "max" if "mean" not in operator.reductions else "mean"
-    across = ACROSS
-    if operator.name == "roi_align" and options["aligned"]:
-        across = (ACROSS[0] + 0.5, ACROSS[1] + 0.5)
+    mean = "mean" in operator.reductions
     for bins, scale in ((1, 1.0), (3, 0.37)):
-        intervals = INTERVALS / scale
-        rows = np.empty((len(intervals), 5))
-        rows[:, 0], rows[:, 1], rows[:, 3] = 0, *intervals.T
-        rows[:, 2], rows[:, 4] = np.array(across) / scale
-        boxes = rows.astype(dtype)
-        expected = operator.reference(
-            columns(), boxes, (1, bins), scale, **operator.reductions[reduce], **options
-        )
+        boxes, expected = pooled_columns(f"{operator.name}-{options}", bins, scale, dtype)
         for k in range(len(boxes)):
             found = entries(operator.rule, boxes[k, [1, 3]], bins, scale, dtype, options)
             for p, (divisor, weights) in enumerate(found):
-                if reduce == "mean":
+                if mean:
                     weight = weights.sum(axis=0) / (divisor or 1)
                 else:
                     weight = weights.max(axis=0, initial=0)
