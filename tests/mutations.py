@@ -156,7 +156,8 @@ def main():
     for name in names:
         module = import_module(f"{roi_numba.__name__}.{name}")
         tests, made, left = list(checks(module)), 0, []
-        assert not noticed(tests), name
+        for test in tests:  # which keeps what the references make of it
+            test()
         for function in _scalar.SCALARS:
             if function.__module__ != module.__name__:
                 continue

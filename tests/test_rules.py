@@ -19,6 +19,8 @@ ENDS = -3.5, -1, -0.5, 0.0, 0.3, 1.0, 2.5, 4.6, 6.0, 6.5, 7, 9.25
 INTERVALS = np.array(
     [(low, high) for low in ENDS for high in ENDS]
     + [(-40, 40), (-2e7, 3), (2, 2**25), (-(2.0**24), 2.0**24), (2**53, 2**54), (-3e8, 3e8)]
+    # Of these the end alone is beyond what float32 and float64 tell apart.
+    + [(2, 2**24 + 2), (2, 2**53 + 2)]
 )
 ACROSS = 10.0, 20.0
 """Of the other axis all is weighed alike: inside the map, where a maximum finds a whole pixel."""
