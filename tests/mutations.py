@@ -125,6 +125,9 @@ def checks(module):
         yield lambda a=(operator, options, dtype): test_rules.test_weights(*a)
     for _, operator, options, _ in (each for each in found if each[0] == "slopes"):
         yield lambda a=(operator, options): test_rules.test_slopes(*a)
+    if name in ("crop_pool", "_scalar"):
+        for border in ("zeros", "cut"):
+            yield lambda border=border: test_rules.test_slopes_of_single_samples(border)
     if name in ("crop_and_resize", "_scalar"):
         for method in ("bilinear", "nearest"):
             for normalized in (True, False):

@@ -95,33 +95,64 @@ def test_weights(operator, options, dtype):
                 np.testing.assert_allclose(weight, expected[k, :, 0, p], rtol=0, atol=limit)
 
 
-@pytest.mark.parametrize(("operator", "options"), SLOPES)
-def test_slopes(operator, options):
-    """Beside the reference's gradient to the box, which itself is held to be a slope."""
+def moved_rows(scale):
+    """Boxes on a ramp of noise near the map, and a gradient for three bins of each."""
     rng = np.random.default_rng(0)
-    rule, bins, scale = operator.rule, 3, 0.37
     intervals = INTERVALS[np.abs(INTERVALS).max(axis=1) < 50] / scale
     rows = np.zeros((len(intervals), 5))
     rows[:, 1], rows[:, 3] = intervals.T
     rows[:, 2], rows[:, 4] = np.array(ACROSS) / scale
-    values = rng.normal(size=SIZE)
-    features = np.broadcast_to(values, (1, 1, 41, SIZE))
-    grad = rng.normal(size=(len(rows), 1, 1, bins))
-    _, expected = operator.reference_backward(
-        grad, features, rows, scale, **operator.reductions["mean"], **options
-    )
+    features = np.broadcast_to(rng.normal(size=SIZE), (1, 1, 41, SIZE))
+    return rows, features, rng.normal(size=(len(rows), 1, 1, 3))
+
+
+def rates(operator, row, features, scale, options, entries_of):
+    """How each bin changes with the ends of the box, by the slopes of some of its entries."""
+    rule, values = operator.rule, features[0, 0, 0]
     axis_options = (scale, *rule.options(**options)[1])
-    for k in range(len(rows)):
-        span = rule.span(rows[k, 1], rows[k, 3], bins, axis_options)
-        found = np.zeros(2)
-        for p in range(bins):
-            first, last, divisor = rule.entries(span, p, bins, SIZE, axis_options)
-            for e in range(first, last):
-                pixel, change, next_change, *ends = rule.slope(span, p, e, bins, SIZE, axis_options)
-                rate = change * values[pixel] if change else 0.0
-                rate += next_change * values[pixel + 1] if next_change else 0.0
-                found += grad[k, 0, 0, p] * rate * np.array(ends) / divisor
-        np.testing.assert_allclose(found, expected[k, [1, 3]], rtol=0, atol=1e-12)
+    span = rule.span(row[1], row[3], 3, axis_options)
+    found = np.zeros((3, 2))
+    for p in range(3):
+        numbers, divisor = entries_of(rule.entries(span, p, 3, SIZE, axis_options))
+        for k in numbers:
+            pixel, change, next_change, *ends = rule.slope(span, p, k, 3, SIZE, axis_options)
+            rate = change * values[pixel] if change else 0.0
+            rate += next_change * values[pixel + 1] if next_change else 0.0
+            found[p] += rate * np.array(ends) / divisor
+    return found
+
+
+@pytest.mark.parametrize(("operator", "options"), SLOPES)
+def test_slopes(operator, options):
+    """Beside the reference's gradient to the box, which itself is held to be a slope."""
+    rows, features, grad = moved_rows(0.37)
+    _, expected = operator.reference_backward(
+        grad, features, rows, 0.37, **operator.reductions["mean"], **options
+    )
+    for k, row in enumerate(rows):
+        found = rates(
+            operator, row, features, 0.37, options, lambda each: (range(*each[:2]), each[2])
+        )
+        np.testing.assert_allclose(grad[k, 0, 0] @ found, expected[k, [1, 3]], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("border", ["zeros", "cut"])
+def test_slopes_of_single_samples(border):
+    """Of crop_pool, a maximum only, whose gradient is that of the sample it names."""
+    (operator,) = (each for each in OPERATORS if each.name == "crop_pool")
+    rows, features, grad = moved_rows(0.37)
+    for sample in range(2):
+        _, expected = operator.reference_backward(
+            grad, features, rows, 0.37, border=border, argmax=np.full(grad.shape, sample)
+        )
+        for k, row in enumerate(rows):
+            found = rates(
+                operator, row, features, 0.37, {"border": border},
+                lambda _, sample=sample: ((sample,), 1),
+            )  # fmt: skip
+            np.testing.assert_allclose(
+                grad[k, 0, 0] @ found, expected[k, [1, 3]], rtol=0, atol=1e-12
+            )
 
 
 @pytest.mark.parametrize("edges", ["exact", "tensorflow"])
