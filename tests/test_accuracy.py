@@ -10,9 +10,13 @@ import pytest
 from benchmarks import accuracy, domain
 
 CALLS = pytest.mark.parametrize("key", domain.CALLS)
-MOST = accuracy.Ours(forward=4, to_input=6, to_boxes=4)
-"""Units in the last place: 2.7, 3.5 and 1.5 were measured. Terms are added up in another order
-than the reference's, in some dozens of roundings of half a unit, which mostly cancel."""
+MOST = {
+    np.float32: accuracy.Ours(forward=4, to_input=40, to_boxes=4),
+    np.float64: accuracy.Ours(forward=6, to_input=12, to_boxes=60),
+}
+"""Units in the last place; docs/inside/accuracy.md has what was measured. A gradient to the map has
+more where all that a pixel gets is a small difference of positions (prroi_pool: 22, others 4); the
+reference of float64 rounds in float64 as well."""
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -22,7 +26,7 @@ def test_errors(key, dtype):
     if key == "crop_and_resize" and dtype == np.float64:
         pytest.skip("crops are float32 whatever the dtype of the images: their boxes decide")
     errors = accuracy.ours(domain.CALLS[key], dtype, seed=0)
-    for part, found, most in zip(errors._fields, errors, MOST, strict=True):
+    for part, found, most in zip(errors._fields, errors, MOST[dtype], strict=True):
         assert found.max() <= most, (part, found.max())
 
 
