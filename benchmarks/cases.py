@@ -301,3 +301,17 @@ def measured_by(case: str, op: str) -> list[tuple[str, str]]:
     """The cases and operators of our own that ours of this one is compared with."""
     others = [(case, OPS[op].against), (CASES[case].against, op)]
     return [(other_case, other_op) for other_case, other_op in others if other_case and other_op]
+
+
+HEADLINES = {
+    ("c4-head", "roi_align"): "RoIAlign, 300 boxes, 1024 channels",
+    ("c4-head", "roi_align-adaptive"): "RoIAlign, as many samples as pixels",
+    ("c4-head-batch", "roi_align"): "RoIAlign, boxes of 8 images",
+    ("c4-head", "roi_pool"): "RoIPool, 300 boxes, 1024 channels",
+    ("fpn-box", "roi_align"): "RoIAlign on 4 levels, 1000 boxes, 7×7",
+    ("fpn-mask", "roi_align"): "RoIAlign on 4 levels, 100 boxes, 14×14",
+    ("c4-head", "roi_align-gradient"): "gradient of RoIAlign to the map",
+    ("c4-head", "roi_pool-gradient"): "gradient of RoIPool to the map",
+    ("crop-float32", "crop_and_resize"): "256 crops of 224×224 from 1080p",
+}
+"""What the charts show, and under which title."""

@@ -1,34 +1,23 @@
-"""Charts of what was measured, as SVG that can be read on white and on black."""
+"""Charts of what was measured, as SVG that can be read on light and dark pages."""
 
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import peers, report, scaling
+from . import peers, ratios, report, scaling
+from .cases import HEADLINES
 from .environments import ROOT
 
 FOLDER = ROOT / "docs" / "images"
 
 # Half-way between black and white, so that one file serves light and dark pages.
 TEXT, FAINT = "#7d858f", "#7d858f55"
-OURS, THEIRS = "#e8590c", "#8496b0"
+OURS = "#e8590c"
 LINES = ("#4a8fd0", "#3f9f6b", "#b1862f", "#9b6fc3", "#c45a8a", "#5b9ea6", "#7d858f")
-
-HEADLINES = {
-    ("c4-head", "roi_align"): "RoIAlign, 300 boxes, 1024 channels",
-    ("c4-head", "roi_align-adaptive"): "RoIAlign, as many samples as pixels",
-    ("c4-head-batch", "roi_align"): "RoIAlign, boxes of 8 images",
-    ("c4-head", "roi_pool"): "RoIPool, 300 boxes, 1024 channels",
-    ("fpn-box", "roi_align"): "RoIAlign on 4 levels, 1000 boxes, 7×7",
-    ("fpn-mask", "roi_align"): "RoIAlign on 4 levels, 100 boxes, 14×14",
-    ("c4-head", "roi_align-gradient"): "gradient of RoIAlign to the map",
-    ("c4-head", "roi_pool-gradient"): "gradient of RoIPool to the map",
-    ("crop-float32", "crop_and_resize"): "256 crops of 224×224 from 1080p",
-}
 
 
 def draw(record: dict[str, Any]) -> list[Path]:
-    """Draw bars for each number of threads, and lines for each operator; return the files."""
+    """Draw ratios for each number of threads, and lines for each operator; return the files."""
     points = [row for row in record["rows"] if "=" in row["case"]]
     cases = [row for row in record["rows"] if "=" not in row["case"]]
     files = []
@@ -42,7 +31,8 @@ def draw(record: dict[str, Any]) -> list[Path]:
             and report.was_timed(report.ours_of(group))
         }
         if found:
-            files.append(save(bars(found, threads), f"benchmarks-threads-{threads}"))
+            files.append(FOLDER / f"benchmarks-ratios-{threads}.svg")
+            files[-1].write_text(ratios.draw(found, threads), encoding="utf-8")
     for op in dict.fromkeys(row["op"] for row in points):
         rows = [row for row in points if row["op"] == op and "by" not in row]
         files.append(save(lines(rows, op), f"benchmarks-scaling-{op}"))
@@ -74,40 +64,6 @@ def panels(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
     for axis in axes:
         axis.set_axis_off()
     return figure, axes[:count]
-
-
-def bars(found: dict[tuple[str, str], report.Group], threads: int) -> Any:
-    """A chart for each case, each with a scale of its own from zero; ourselves on top."""
-    figure, axes = panels(len(found), 3, 2.0)
-    order = [key for key in HEADLINES if key in found]
-    most = max(len(report.peers_of(group)) for group in found.values()) + 1
-    for axis, key in zip(axes, order, strict=True):
-        ours = report.ours_of(found[key])
-        timed = [row for row in report.peers_of(found[key]) if report.was_timed(row)]
-        timed.sort(key=lambda row: median(row["times"]))
-        axis.set_title(HEADLINES[key], loc="left", color=TEXT, fontsize=10)
-        times = [median(row["times"]) for row in (ours, *timed)]
-        colors = [OURS] + [THEIRS] * len(timed)
-        axis.barh(range(len(times)), times, color=colors, height=0.72)
-        for place, (row, time) in enumerate(zip((ours, *timed), times, strict=True)):
-            mark = "†" if "otherwise" in row else ""
-            color = TEXT if place else OURS
-            weight = "normal" if place else "bold"
-            text = {"va": "center", "color": color, "fontsize": 9, "fontweight": weight}
-            axis.text(
-                -max(times) * 0.02, place, peers.name_of(row["side"]) + mark, ha="right", **text
-            )
-            factor = f" · {time / times[0]:.1f}×" if place else ""
-            axis.text(time + max(times) * 0.02, place, report.time_of(time) + factor, **text)
-        axis.set_xlim(-max(times) * 0.5, max(times) * 1.5)
-        axis.set_ylim(most - 0.5, -0.6)
-    noisy = report.warning([row for group in found.values() for row in group])
-    one = "one thread" if threads == 1 else f"{threads} threads"
-    figure.suptitle(
-        f"Median time of a call, {one}; × how many times as long as {peers.OURS}\n{noisy}".strip(),
-        color=TEXT, fontsize=10, x=0.01, ha="left",
-    )  # fmt: skip
-    return figure
 
 
 def lines(rows: list[report.Row], op: str) -> Any:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import peers, report
+from .cases import HEADLINES
 from .environments import ROOT
-from .plot import HEADLINES
 
 FILES = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
 REGION = re.compile(r"(<!-- benchmarks: (\S+) -->\n).*?(<!-- benchmarks end -->)", re.DOTALL)

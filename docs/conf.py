@@ -21,7 +21,7 @@ version = release = roi_numba.__version__
 
 extensions = [
     "accuracy",
-    "capabilities",
+    "capability_table",
     "mathml",
     "measured",
     "myst_nb",
@@ -75,6 +75,8 @@ def _inventory(name: str, url: str) -> tuple[str, tuple[None, str]]:
     return url, (None, str(HERE / "inventories" / f"{name}.txt"))
 
 
+# The sites have not been reached from where this was written.  What the inventories of Debian's
+# packages have of SciPy (1.10) and Numba (0.56) is at the same places as in the short ones here.
 intersphinx_timeout = 5
 intersphinx_mapping = {
     name: _inventory(name, url)

@@ -9,6 +9,7 @@ from jax.interpreters import ad, batching
 from numpy.typing import NDArray
 
 from . import _op
+from ._docstrings import like
 from ._jax_callback import on_the_host
 from ._jax_forms import as_jax, pool, seen
 from ._jax_host import stand_in
@@ -17,6 +18,7 @@ from .crop_and_resize import crop_and_resize_backward as on_arrays_backward
 from .crop_pool import RULE as CROP_POOL
 
 
+@like("crop_pool")
 def crop_pool(
     input: jax.Array,
     boxes: Any,
@@ -34,7 +36,7 @@ def crop_pool(
     Parameters
     ----------
     input : jax.Array, shape (N, C, H, W)
-        Feature maps.
+        Feature maps: float16, bfloat16, float32, integer or bool; float64 with ``jax_enable_x64``.
     boxes : jax.Array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
         Rows ``(batch_index, x1, y1, x2, y2)``, or ``(x1, y1, x2, y2)`` with one array per image
         or with `batch_indices`; in image pixels.
@@ -62,12 +64,8 @@ def crop_pool(
 
     Raises
     ------
-    ValueError
-        A shape, value or option that makes no sense, or a non-finite box.
-    TypeError
-        An array of the wrong kind or dtype.
-    IndexError
-        A batch index outside [0, N).
+    NotImplementedError
+        A second derivative with respect to the boxes.
 
     See Also
     --------
@@ -99,6 +97,7 @@ def crop_pool(
     )
 
 
+@like("crop_and_resize")
 def crop_and_resize(
     input: jax.Array,
     boxes: Any,
@@ -119,7 +118,7 @@ def crop_and_resize(
     Parameters
     ----------
     input : jax.Array, shape (N, H, W, C)
-        Images.
+        Images: float16, bfloat16, float32, integer or bool; float64 with ``jax_enable_x64``.
     boxes : jax.Array, shape (K, 4)
         Rows ``(y1, x1, y2, x2)``, where 0 is the centre of the first pixel and 1 that of the last
         one.

@@ -15,11 +15,13 @@ from jax.interpreters import batching
 from numpy.typing import NDArray
 
 from . import _checks, _op
+from ._docstrings import like
 from ._jax_callback import on_the_host
 from ._jax_forms import as_jax, corners_and_images, entered, seen
 from .pyramid_pool import combined, images_by_level, scales_of
 
 
+@like("pyramid_pool")
 def pyramid_pool(
     op: Callable[..., Any],
     inputs: Sequence[jax.Array],
@@ -73,6 +75,8 @@ def pyramid_pool(
         An array of the wrong kind or dtype, or something that is no operator.
     IndexError
         A batch index outside [0, N), or a level that is no map's.
+    NotImplementedError
+        A second derivative with respect to the boxes.
 
     See Also
     --------

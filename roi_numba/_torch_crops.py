@@ -7,6 +7,7 @@ from torch.autograd import forward_ad
 
 from ._checks import channel_axis as checked_axis
 from ._checks import choice, flag, int_pair, number
+from ._docstrings import like
 from ._torch_call import pool, tensor
 from ._torch_functions import Boxes, Pair
 from .crop_and_resize import crop_and_resize as on_arrays
@@ -18,6 +19,7 @@ ONLY_BACKWARD = (
 )
 
 
+@like("crop_pool")
 def crop_pool(
     input: torch.Tensor,
     boxes: Boxes,
@@ -97,6 +99,7 @@ def crop_pool(
     )  # fmt: skip
 
 
+@like("crop_and_resize")
 def crop_and_resize(
     input: torch.Tensor,
     boxes: torch.Tensor,

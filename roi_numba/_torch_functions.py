@@ -6,12 +6,14 @@ from typing import Any, TypeAlias
 import torch
 
 from ._checks import choice, flag, int_pair
+from ._docstrings import like
 from ._torch_call import pool
 
 Boxes: TypeAlias = torch.Tensor | Sequence[Any]
 Pair: TypeAlias = int | tuple[int, int]
 
 
+@like("roi_align")
 def roi_align(
     input: torch.Tensor,
     boxes: Boxes,
@@ -99,6 +101,7 @@ def roi_align(
     )  # fmt: skip
 
 
+@like("roi_pool")
 def roi_pool(
     input: torch.Tensor,
     boxes: Boxes,
@@ -186,6 +189,7 @@ def roi_pool(
     )  # fmt: skip
 
 
+@like("roi_warp")
 def roi_warp(
     input: torch.Tensor,
     boxes: Boxes,
@@ -273,6 +277,7 @@ def roi_warp(
     )  # fmt: skip
 
 
+@like("prroi_pool")
 def prroi_pool(
     input: torch.Tensor,
     boxes: Boxes,

@@ -13,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 from . import _checks
+from ._docstrings import like
 from ._torch_call import box_tensors, tensor
 from ._torch_crops import crop_pool
 from ._torch_functions import Boxes, Pair, prroi_pool, roi_align, roi_pool, roi_warp
@@ -24,6 +25,7 @@ from .pyramid_pool import pyramid_pool_backward as pooled_backward
 OPERATORS = (crop_pool, prroi_pool, roi_align, roi_pool, roi_warp)
 
 
+@like("pyramid_pool")
 def pyramid_pool(
     op: Callable[..., Any],
     inputs: Sequence[torch.Tensor],

@@ -28,7 +28,8 @@ def assign_levels(
     ----------
     boxes : array, shape (K, 4) or (K, 5), or list of arrays, shape (L, 4)
         Two corners ``(x1, y1, x2, y2)``, in (K, 5) after a batch index, in the unit of
-        `canonical_size`.  A list is one array after the other; all may be nested lists of numbers.
+        `canonical_size`, image pixels.  A list is one array after the other; all may be nested
+        lists of numbers.
     min_level : int
         The lowest level, of everything smaller.
     max_level : int

@@ -95,7 +95,7 @@ def crop_and_resize(
     check_boxes: bool | None = None,
     out: Array | None = None,
 ) -> Array:
-    """Cut boxes out of images and resize them, by one sample for each pixel of a crop.
+    r"""Cut boxes out of images and resize them, by one sample for each pixel of a crop.
 
     TensorFlow's operator of this name.  A box whose ends are reversed is flipped.
 
@@ -149,7 +149,14 @@ def crop_and_resize(
 
     Notes
     -----
-    Sample ``k`` of ``P`` on an axis of ``L`` pixels lies at
+    A pixel of a crop is the interpolated image at one place,
+
+    .. math::
+
+        \mathrm{crops}[k, p, q, c] = \sum_{i, j} \mathrm{input}[b_k, i, j, c]
+        \, h(y_p - i) \, h(x_q - j), \quad h(t) = \max(0, 1 - |t|)
+
+    or the nearest pixel there.  Sample ``k`` of ``P`` on an axis of ``L`` pixels lies at
     ``z1 * (L - 1) + k * (z2 - z1) * (L - 1) / (P - 1)``, a single one in the middle of the box.
     What is not in ``[0, L - 1]`` is off the image.  Geometry is computed in float32, in float64
     for boxes of float64 or integers, unless ``edges="tensorflow"``.  A sample on a whole pixel

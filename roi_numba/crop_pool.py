@@ -121,7 +121,7 @@ def crop_pool(
     check_boxes: bool | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Pool each box by a 2x2 maximum over bilinear samples laid from corner to corner.
+    r"""Pool each box by a 2x2 maximum over bilinear samples laid from corner to corner.
 
     The crop mode of tf-faster-rcnn and pytorch-faster-rcnn.  A box whose ends are reversed is
     flipped.
@@ -173,10 +173,21 @@ def crop_pool(
 
     Notes
     -----
-    With ``a = z1 * s`` and ``b = z2 * s``, sample ``k`` of all ``2 * P`` on an axis lies at
-    ``a + k * (b - a) / (2 * P - 1)``, the last one exactly at ``b``.  Bin ``p`` has the samples
-    ``2 * p`` and ``2 * p + 1``, four in two dimensions.  pytorch-faster-rcnn's code sampled with
-    zeros around the map (`border="zeros"`); tf-faster-rcnn's, by TensorFlow's
+    The largest of four samples of the interpolated map,
+
+    .. math::
+
+        \mathrm{output}[k, c, p, q] = \max_{i, j \in \{0, 1\}} f(y_{2p + i}, x_{2q + j})
+
+    .. math::
+
+        f(y, x) = \sum_{i, j} \mathrm{input}[b_k, c, i, j] \, h(y - i) \, h(x - j),
+        \quad h(t) = \max(0, 1 - |t|)
+
+    With ``s = spatial_scale``, ``a = z1 * s`` and ``b = z2 * s``, sample ``k`` of all ``2 * P`` on
+    an axis lies at ``a + k * (b - a) / (2 * P - 1)``, the last one exactly at ``b``.  Bin ``p`` has
+    the samples ``2 * p`` and ``2 * p + 1``, four in two dimensions.  pytorch-faster-rcnn's code
+    sampled with zeros around the map (`border="zeros"`); tf-faster-rcnn's, by TensorFlow's
     ``crop_and_resize``, cuts.
 
     References
@@ -258,7 +269,7 @@ def crop_pool_backward(
     grad_input : array, shape of ``input``, or None
         In the library of ``input`` and the dtype of ``grad_output``.  Each pixel adds box after
         box, so the bits do not depend on the number of threads.
-    grad_boxes : array or list of arrays, as ``boxes``, or None
+    grad_boxes : array or list of arrays, shaped as ``boxes``, or None
         In image pixels, in the library and floating dtype of ``boxes`` (float64 for integers);
         0 for batch indices.
 

@@ -29,6 +29,7 @@ except ImportError as error:
         f"roi_numba.jax needs JAX, pip install 'roi_numba[jax]', got: {error}"
     ) from None
 
+from ._docstrings import like
 from ._jax_crops import crop_and_resize, crop_pool
 from ._jax_forms import pool
 from ._jax_pyramid import pyramid_pool
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 
+@like("roi_align")
 def roi_align(
     input: jax.Array,
     boxes: Any,
@@ -63,7 +65,7 @@ def roi_align(
     Parameters
     ----------
     input : jax.Array, shape (N, C, H, W)
-        Feature maps.
+        Feature maps: float16, bfloat16, float32, integer or bool; float64 with ``jax_enable_x64``.
     boxes : jax.Array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
         Rows ``(batch_index, x1, y1, x2, y2)``, or ``(x1, y1, x2, y2)`` with one array per image
         or with `batch_indices`; in image pixels.
@@ -95,12 +97,8 @@ def roi_align(
 
     Raises
     ------
-    ValueError
-        A shape, value or option that makes no sense, or a non-finite box.
-    TypeError
-        An array of the wrong kind or dtype.
-    IndexError
-        A batch index outside [0, N).
+    NotImplementedError
+        A second derivative with respect to the boxes.
 
     See Also
     --------
@@ -136,6 +134,7 @@ def roi_align(
     )
 
 
+@like("roi_pool")
 def roi_pool(
     input: jax.Array,
     boxes: Any,
@@ -155,7 +154,7 @@ def roi_pool(
     Parameters
     ----------
     input : jax.Array, shape (N, C, H, W)
-        Feature maps.
+        Feature maps: float16, bfloat16, float32, integer or bool; float64 with ``jax_enable_x64``.
     boxes : jax.Array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
         Rows ``(batch_index, x1, y1, x2, y2)``, or ``(x1, y1, x2, y2)`` with one array per image
         or with `batch_indices`; in image pixels.
@@ -184,15 +183,6 @@ def roi_pool(
         In the dtype of ``input``, float32 for integers and bool.
     argmax : jax.Array of int, same shape, only if `return_argmax`
         Index ``i * W + j`` of the cell that won; -1 for an empty bin.
-
-    Raises
-    ------
-    ValueError
-        A shape, value or option that makes no sense, or a non-finite box.
-    TypeError
-        An array of the wrong kind or dtype.
-    IndexError
-        A batch index outside [0, N).
 
     See Also
     --------
@@ -225,6 +215,7 @@ def roi_pool(
     )
 
 
+@like("roi_warp")
 def roi_warp(
     input: jax.Array,
     boxes: Any,
@@ -244,7 +235,7 @@ def roi_warp(
     Parameters
     ----------
     input : jax.Array, shape (N, C, H, W)
-        Feature maps.
+        Feature maps: float16, bfloat16, float32, integer or bool; float64 with ``jax_enable_x64``.
     boxes : jax.Array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
         Rows ``(batch_index, x1, y1, x2, y2)``, or ``(x1, y1, x2, y2)`` with one array per image
         or with `batch_indices`; in image pixels.
@@ -276,12 +267,8 @@ def roi_warp(
 
     Raises
     ------
-    ValueError
-        A shape, value or option that makes no sense, or a non-finite box.
-    TypeError
-        An array of the wrong kind or dtype.
-    IndexError
-        A batch index outside [0, N).
+    NotImplementedError
+        A second derivative with respect to the boxes.
 
     See Also
     --------
@@ -317,6 +304,7 @@ def roi_warp(
     )
 
 
+@like("prroi_pool")
 def prroi_pool(
     input: jax.Array,
     boxes: Any,
@@ -333,7 +321,7 @@ def prroi_pool(
     Parameters
     ----------
     input : jax.Array, shape (N, C, H, W)
-        Feature maps.
+        Feature maps: float16, bfloat16, float32, integer or bool; float64 with ``jax_enable_x64``.
     boxes : jax.Array, shape (K, 5), or list of N arrays, shape (L, 4), or array, shape (K, 4)
         Rows ``(batch_index, x1, y1, x2, y2)``, or ``(x1, y1, x2, y2)`` with one array per image
         or with `batch_indices`; in image pixels.
@@ -357,12 +345,8 @@ def prroi_pool(
 
     Raises
     ------
-    ValueError
-        A shape, value or option that makes no sense, or a non-finite box.
-    TypeError
-        An array of the wrong kind or dtype.
-    IndexError
-        A batch index outside [0, N).
+    NotImplementedError
+        A second derivative with respect to the boxes.
 
     See Also
     --------

@@ -110,7 +110,7 @@ def prroi_pool(
     check_boxes: bool | None = None,
     out: Array | None = None,
 ) -> Array:
-    """Pool each box to a fixed size by the exact integral of the interpolated map.
+    r"""Pool each box to a fixed size by the exact integral of the interpolated map.
 
     No rounding and no samples: the value of a bin is continuous in the box and has a continuous
     derivative almost everywhere.
@@ -157,9 +157,23 @@ def prroi_pool(
 
     Notes
     -----
-    The map is interpolated bilinearly between pixel centres and fades to zero over one pixel
-    beyond its edge.  A bin is the integral over its rectangle divided by the whole area of the
-    rectangle, also where part of it lies off the map; 0 if the box has no area.
+    A bin is the integral of the interpolated map over its rectangle, divided by the area:
+
+    .. math::
+
+        \mathrm{output}[k, c, p, q] = \frac{1}{(y_{p+1} - y_p) (x_{q+1} - x_q)}
+        \int_{y_p}^{y_{p+1}} \int_{x_q}^{x_{q+1}} f(y, x) \, dx \, dy
+
+    .. math::
+
+        f(y, x) = \sum_{i, j} \mathrm{input}[b_k, c, i, j] \, h(y - i) \, h(x - j),
+        \quad h(t) = \max(0, 1 - |t|)
+
+    With ``s = spatial_scale`` and ``o = 0.5 if aligned else 0`` an axis of a box starts at
+    ``a = z1 * s - o`` and is ``n = max((z2 * s - o) - a, 0)`` long; of ``P`` bins, bin ``p`` goes
+    from ``a + p * n / P`` to ``a + (p + 1) * n / P``.  The map fades to zero over one pixel beyond
+    its edge; the area is the whole rectangle's, also where part of it lies off the map.  A box
+    without area gives 0.
 
     References
     ----------
@@ -205,7 +219,7 @@ def prroi_pool_backward(
     needs: tuple[str, ...] = ("input", "boxes"),
     deterministic: bool = True,
 ) -> tuple[Any, Any]:
-    """Gradients of `prroi_pool` to the feature maps and to the boxes, both exact.
+    r"""Gradients of `prroi_pool` to the feature maps and to the boxes, both exact.
 
     Parameters
     ----------
@@ -238,7 +252,7 @@ def prroi_pool_backward(
     grad_input : array, shape of ``input``, or None
         In the library of ``input`` and the dtype of ``grad_output``.  Each pixel adds box after
         box, so the bits do not depend on the number of threads.
-    grad_boxes : array or list of arrays, as ``boxes``, or None
+    grad_boxes : array or list of arrays, shaped as ``boxes``, or None
         In image pixels, in the library and floating dtype of ``boxes`` (float64 for integers);
         0 for batch indices.
 
@@ -253,8 +267,17 @@ def prroi_pool_backward(
 
     Notes
     -----
-    Pushing an edge of a bin outward changes its value at the rate (mean of the map along that edge
-    - value) / size of the bin; a box without area has no gradient.
+    Pushing an edge of a bin outward changes its value by the mean of the map along that edge, less
+    the value, over the size of the bin.  For the lower edge of bin (p, q), with the value
+    :math:`v = \mathrm{output}[k, c, p, q]`,
+
+    .. math::
+
+        \frac{\partial v}{\partial y_{p+1}} = \frac{1}{y_{p+1} - y_p}
+        \left( \frac{1}{x_{q+1} - x_q} \int_{x_q}^{x_{q+1}} f(y_{p+1}, x) \, dx - v \right)
+
+    and ``y_p`` moves by ``spatial_scale * (1 - p / P)`` with ``y1``, by ``spatial_scale * p / P``
+    with ``y2``.  A box without area has no gradient.
 
     References
     ----------

@@ -28,7 +28,7 @@ def pyramid_pool(
     reduce_levels: str = "assigned",
     **options: Any,
 ) -> Any:
-    """Pool boxes from the maps of a feature pyramid, in the order of the boxes.
+    r"""Pool boxes from the maps of a feature pyramid, in the order of the boxes.
 
     Parameters
     ----------
@@ -71,6 +71,25 @@ def pyramid_pool(
     IndexError
         A batch index outside [0, N), or a level that is no map's.
 
+    Notes
+    -----
+    With the maps :math:`x_l`, their scales :math:`s_l` and the level :math:`l(k)` of box k,
+
+    .. math::
+
+        \mathrm{output}[k] = \mathrm{op}(x_{l(k)}, \mathrm{box}_k, s_{l(k)}),
+        \quad \mathrm{or} \quad \sum_l \mathrm{op}(x_l, \mathrm{box}_k, s_l)
+
+    and the like for the mean, the maximum and all channels side by side.  By default
+
+    .. math::
+
+        l(k) = \min \left( \max \left( \left\lfloor
+        4 + \log_2 \frac{\sqrt{w_k h_k}}{224} \right\rfloor, l_0 \right), l_0 + L - 1 \right) - l_0
+
+    for a box of ``w_k`` times ``h_k`` image pixels and L maps, the first of which is of level
+    ``l_0 = round(-log2(spatial_scales[0]))``.
+
     References
     ----------
     Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144.
@@ -112,7 +131,7 @@ def pyramid_pool_backward(
     reduce_levels: str = "assigned",
     **options: Any,
 ) -> tuple[Any, Any]:
-    """Gradients of `pyramid_pool` to all maps and to the boxes.
+    r"""Gradients of `pyramid_pool` to all maps and to the boxes.
 
     Parameters
     ----------
@@ -137,7 +156,7 @@ def pyramid_pool_backward(
     -------
     grad_inputs : list of arrays, or None
         The gradient to each map, in its shape.
-    grad_boxes : array or list of arrays in the form and dtype of ``boxes``, or None
+    grad_boxes : array or list of arrays in the shape and dtype of ``boxes``, or None
         The gradient to the boxes, zero for batch indices.
 
     Raises
@@ -148,6 +167,19 @@ def pyramid_pool_backward(
         An array of the wrong kind or dtype, or something that is no operator.
     IndexError
         A batch index outside [0, N), or a level that is no map's.
+
+    Notes
+    -----
+    With `grad_output` G, the maps :math:`x_l`, their scales :math:`s_l` and levels :math:`l(k)`,
+
+    .. math::
+
+        \mathrm{grad\_inputs}[l] = \sum_{k: \, l(k) = l} \left(
+        \frac{\partial \, \mathrm{op}(x_l, \mathrm{box}_k, s_l)}{\partial x_l}
+        \right)^\mathsf{T} G[k]
+
+    over all boxes where all maps are pooled: of a mean of L maps with ``G / L``, of a maximum with
+    G where the map had it, of channels side by side with the map's own.  A box adds up over maps.
 
     References
     ----------

@@ -155,7 +155,7 @@ def roi_align(
     check_boxes: bool | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Pool each box to a fixed size from bilinear samples on a regular grid in each bin.
+    r"""Pool each box to a fixed size from bilinear samples on a regular grid in each bin.
 
     Nothing is rounded: the pooled values move smoothly with the box.
 
@@ -213,6 +213,18 @@ def roi_align(
 
     Notes
     -----
+    The mean of a bin is that of its samples of the interpolated map, a maximum the largest:
+
+    .. math::
+
+        \mathrm{output}[k, c, p, q] =
+        \frac{1}{g_y g_x} \sum_{i=0}^{g_y - 1} \sum_{j=0}^{g_x - 1} f(y_{p,i}, x_{q,j})
+
+    .. math::
+
+        f(y, x) = \sum_{i, j} \mathrm{input}[b_k, c, i, j] \, h(y - i) \, h(x - j),
+        \quad h(t) = \max(0, 1 - |t|)
+
     With ``s = spatial_scale`` and ``o = 0.5 if aligned else 0`` an axis of a box starts at
     ``a = z1 * s - o`` and is ``n = (z2 * s - o) - a`` long (at least 1 unless aligned); sample
     ``k`` of ``g`` in bin ``p`` of ``P`` lies at ``a + (p + (k + 1/2) / g) * n / P``.  Samples
@@ -303,7 +315,7 @@ def roi_align_backward(
     grad_input : array, shape of ``input``, or None
         In the library of ``input`` and the dtype of ``grad_output``.  Each pixel adds box after
         box, so the bits do not depend on the number of threads.
-    grad_boxes : array or list of arrays, as ``boxes``, or None
+    grad_boxes : array or list of arrays, shaped as ``boxes``, or None
         In image pixels, in the library and floating dtype of ``boxes`` (float64 for integers);
         0 for batch indices.
 

@@ -129,7 +129,7 @@ def roi_pool(
     check_boxes: bool | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Pool each box to a fixed size over whole cells of the map.
+    r"""Pool each box to a fixed size over whole cells of the map.
 
     The box is rounded to cells and divided into bins of whole cells, which overlap where the
     division leaves a remainder: pooled values jump as the box moves.
@@ -189,11 +189,17 @@ def roi_pool(
 
     Notes
     -----
-    An axis of a box covers ``n = max(e - o + 1, 1)`` cells from ``o = round(z1 * s)`` to
-    ``e = round(z2 * s)``; bin ``p`` of ``P`` has cells ``floor(p * n / P) + o`` up to, not
-    including, ``ceil((p + 1) * n / P) + o``.  With ``rounding="none"`` the box goes from
-    ``a = z1 * s`` to ``b = (z2 + 1) * s``, and bin ``p`` has cells ``floor(p * w + a)`` up to
-    ``ceil((p + 1) * w + a)``, ``w = (b - a) / P``.
+    With the cells :math:`Y_p` along y and :math:`X_q` along x that bin (p, q) has on the map,
+
+    .. math::
+
+        \mathrm{output}[k, c, p, q] = \max_{i \in Y_p, \, j \in X_q} \mathrm{input}[b_k, c, i, j]
+
+    or their mean.  With ``s = spatial_scale`` an axis of a box covers ``n = max(e - o + 1, 1)``
+    cells from ``o = round(z1 * s)`` to ``e = round(z2 * s)``; bin ``p`` of ``P`` has cells
+    ``floor(p * n / P) + o`` up to, not including, ``ceil((p + 1) * n / P) + o``.  With
+    ``rounding="none"`` the box goes from ``a = z1 * s`` to ``b = (z2 + 1) * s``, and bin ``p`` has
+    cells ``floor(p * w + a)`` up to ``ceil((p + 1) * w + a)``, ``w = (b - a) / P``.
 
     References
     ----------
@@ -240,7 +246,7 @@ def roi_pool_backward(
     argmax: Array | None = None,
     deterministic: bool = True,
 ) -> tuple[Any, Any]:
-    """Gradients of `roi_pool` to the feature maps and, all zero, to the boxes.
+    r"""Gradients of `roi_pool` to the feature maps and, all zero, to the boxes.
 
     Parameters
     ----------
@@ -279,7 +285,7 @@ def roi_pool_backward(
     grad_input : array, shape of ``input``, or None
         In the library of ``input`` and the dtype of ``grad_output``.  Each pixel adds box after
         box, so the bits do not depend on the number of threads.
-    grad_boxes : array or list of arrays, as ``boxes``, or None
+    grad_boxes : array or list of arrays, shaped as ``boxes``, or None
         In image pixels, in the library and floating dtype of ``boxes`` (float64 for integers);
         0 for batch indices.
 
@@ -294,7 +300,14 @@ def roi_pool_backward(
 
     Notes
     -----
-    The gradient of a bin goes to the pixel that won, or to all its pixels alike.  The corners are
+    The gradient of a bin goes to the cell that won, or to all n cells of the bin alike:
+
+    .. math::
+
+        \mathrm{grad\_input}[b, c, i, j] = \sum_{k, p, q} \mathrm{grad\_output}[k, c, p, q] \, w,
+        \quad w = 1 \; \mathrm{or} \; 1 / n
+
+    over those bins of boxes of image b that cell (i, j) won, or that have it.  The corners are
     rounded, so the result does not change with them.
 
     References

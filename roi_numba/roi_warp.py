@@ -136,7 +136,7 @@ def roi_warp(
     check_boxes: bool | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Warp each box to a fixed size by bilinear samples, then reduce groups of samples.
+    r"""Warp each box to a fixed size by bilinear samples, then reduce groups of samples.
 
     The RoIWarp layer of MNC: corners are rounded, so pooled values jump as the box moves.
 
@@ -193,9 +193,22 @@ def roi_warp(
 
     Notes
     -----
-    With ``o = round(z1 * s)`` and ``e = round(z2 * s)``, halves away from zero, sample ``j`` of
-    all ``m = sampling_ratio * P`` on an axis lies at ``o + j * max(e - o, 0) / m``.  Samples up
-    to half a pixel beyond the outermost pixel centres take the value of the edge, others 0.
+    With :math:`r_y` and :math:`r_x` samples a bin, the largest of the interpolated map,
+
+    .. math::
+
+        \mathrm{output}[k, c, p, q] =
+        \max_{0 \le i < r_y, \, 0 \le j < r_x} f(y_{r_y p + i}, x_{r_x q + j})
+
+    .. math::
+
+        f(y, x) = \sum_{i, j} \mathrm{input}[b_k, c, i, j] \, h(y - i) \, h(x - j),
+        \quad h(t) = \max(0, 1 - |t|)
+
+    or their mean.  With ``s = spatial_scale``, ``o = round(z1 * s)`` and ``e = round(z2 * s)``,
+    halves away from zero, or ``z1 * s`` and ``z2 * s`` if not `quantize`, sample ``j`` of all
+    ``m = sampling_ratio * P`` on an axis lies at ``o + j * max(e - o, 0) / m``.  Samples up to
+    half a pixel beyond the outermost pixel centres take the value of the edge, others 0.
 
     References
     ----------
@@ -282,7 +295,7 @@ def roi_warp_backward(
     grad_input : array, shape of ``input``, or None
         In the library of ``input`` and the dtype of ``grad_output``.  Each pixel adds box after
         box, so the bits do not depend on the number of threads.
-    grad_boxes : array or list of arrays, as ``boxes``, or None
+    grad_boxes : array or list of arrays, shaped as ``boxes``, or None
         In image pixels, in the library and floating dtype of ``boxes`` (float64 for integers);
         0 for batch indices.
 

@@ -18,6 +18,7 @@ except ImportError as error:
 
 from inspect import Parameter, signature
 
+from ._docstrings import like
 from ._torch_crops import crop_and_resize, crop_pool
 from ._torch_functions import Boxes, Pair, prroi_pool, roi_align, roi_pool, roi_warp
 from ._torch_pyramid import pyramid_pool
@@ -52,7 +53,32 @@ class _Pooling(torch.nn.Module):  # type: ignore[misc]
     def forward(
         self, input: torch.Tensor, rois: Boxes, batch_indices: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Pool `rois`, boxes in any form the function takes, from `input`."""
+        """Pool boxes from feature maps, with the gradients that the function has.
+
+        Parameters
+        ----------
+        input : Tensor, shape (N, C, H, W)
+            Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+        rois : Tensor, shape (K, 5), or list of N Tensors, shape (L, 4), or Tensor, shape (K, 4)
+            Rows ``(batch_index, x1, y1, x2, y2)``, or ``(x1, y1, x2, y2)`` with one tensor per
+            image or with `batch_indices`; in image pixels.
+        batch_indices : Tensor of int, shape (K,), optional
+            The image of each box, for boxes of shape (K, 4).
+
+        Returns
+        -------
+        output : Tensor, shape (K, C, pooled_height, pooled_width)
+            In the dtype of `input` (float32 for integers and bool).
+
+        Raises
+        ------
+        ValueError
+            A shape, value or option that makes no sense, or a non-finite box.
+        TypeError
+            A tensor of the wrong kind, dtype or device.
+        IndexError
+            A batch index outside [0, N).
+        """
         options = {name: getattr(self, name) for name in self._options}
         return self.function(input, rois, batch_indices=batch_indices, **options)
 
@@ -67,6 +93,7 @@ class _Pooling(torch.nn.Module):  # type: ignore[misc]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
 
+@like("roi_align")
 class RoIAlign(_Pooling):
     """`roi_align` as a module, in the place of ``torchvision.ops.RoIAlign``.
 
@@ -122,6 +149,7 @@ class RoIAlign(_Pooling):
         )
 
 
+@like("roi_pool")
 class RoIPool(_Pooling):
     """`roi_pool` as a module, in the place of ``torchvision.ops.RoIPool``.
 
@@ -173,6 +201,7 @@ class RoIPool(_Pooling):
         )
 
 
+@like("roi_warp")
 class RoIWarp(_Pooling):
     """`roi_warp` as a module.
 
@@ -224,6 +253,7 @@ class RoIWarp(_Pooling):
         )
 
 
+@like("crop_pool")
 class CropPool(_Pooling):
     """`crop_pool` as a module.
 
@@ -267,6 +297,7 @@ class CropPool(_Pooling):
         )
 
 
+@like("prroi_pool")
 class PrRoIPool(_Pooling):
     """`prroi_pool` as a module.
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import memory, ours, peers, plot, publish, report, scaling, sides
-from benchmarks.cases import CASES, OPS, Workload, measured_by, stored
+from benchmarks import memory, ours, peers, plot, publish, ratios, report, scaling, sides
+from benchmarks.cases import CASES, HEADLINES, OPS, Workload, measured_by, stored
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,7 +95,7 @@ def test_cases_name_operators_and_peers_that_there_are():
     assert {op for case in CASES.values() for op in case.ops} == set(OPS)
     assert {op for _, op in memory.MEASURED} <= set(OPS)
     assert {case for case, _ in memory.MEASURED} <= set(CASES)
-    assert set(plot.HEADLINES) <= {(name, op) for name in CASES for op in CASES[name].ops}
+    assert set(HEADLINES) <= {(name, op) for name in CASES for op in CASES[name].ops}
 
 
 @pytest.mark.parametrize("case", ["tiny", "c4-head-1", "fpn-mask", "off-map", "boxes=3", "side=64"])
@@ -227,7 +227,7 @@ def test_ours_beside_ours(record):
 
 def test_headlines_name_the_fastest_peer(record):
     table = publish.headlines(record)
-    title = plot.HEADLINES["c4-head", "roi_align"]
+    title = HEADLINES["c4-head", "roi_align"]
     assert cells(table, title, "1")[1:] == ["MNN 50 ms (49 ms)", "**2.50×**"]
 
 
@@ -277,16 +277,57 @@ def test_charts(record, tmp_path, monkeypatch):
     monkeypatch.setattr(plot, "FOLDER", tmp_path)
     files = plot.draw(record)
     assert [file.name for file in files] == [
-        "benchmarks-threads-1.svg",
-        "benchmarks-threads-2.svg",
+        "benchmarks-ratios-1.svg",
+        "benchmarks-ratios-2.svg",
         "benchmarks-scaling-roi_align.svg",
     ]
-    shown = texts(files[0])
-    assert "50 ms · 2.5×" in shown
-    assert "MNN†" in shown
-    assert plot.HEADLINES["c4-head", "roi_pool"] in shown
     assert all(scaling.UNITS[axis] in texts(files[2]) for axis in ("boxes", "channels", "threads"))
     assert scaling.UNITS["side"] not in texts(files[2])
-    assert "quiet" not in shown
     before = [file.read_bytes() for file in files]
     assert [file.read_bytes() for file in plot.draw(record)] == before, "no date, no chance"
+
+
+def bars(svg):
+    """Each number of a chart, where it begins, and the length of the bar below it."""
+    found, last = [], None
+    for each in xml.etree.ElementTree.fromstring(svg).iter():
+        if each.tag.endswith("text") and each.text and "×" in each.text:
+            last = each
+        elif each.get("class") == "bar":
+            found.append((last.text, float(last.get("x")), float(each.get("width"))))
+    return found
+
+
+def test_ratios(record):
+    found = {key[:2]: group for key, group in report.groups(publish.of_cases(record)).items()}
+    chart = ratios.draw({ALIGN: ROWS[:3], POOL: found[POOL]}, 1)
+    (near, x, short), (far, other_x, long), (pool, pool_x, _) = bars(chart)
+    assert (near, far, pool) == ("2.5×", "7.5×", "1.6×†")
+    assert x == pool_x < other_x, "a column for each peer"
+    assert long / short == pytest.approx(7.55 / 2.5, rel=0.02)
+    assert "one thread" in chart
+    assert "† other values in some places" in chart
+    assert "none" in chart, "Paddle ended with an error"
+    assert chart.count("prefers-color-scheme: dark") == 1
+    assert "quiet" not in chart
+
+
+def test_ratios_of_whoever_is_faster():
+    """A bar shorter than the strip that is ours."""
+    slow = [row(*ALIGN, 2, "roi_numba", [1.0]), row(*ALIGN, 2, "mnn", [0.97])]
+    slow.append(row(*ALIGN, 2, "torchvision", [0.01]))
+    chart = ratios.draw({ALIGN: slow}, 2)
+    (near, _, long), (far, _, short) = bars(chart)
+    assert (near, far) == ("0.97×", "0.01×")
+    (strip, _) = re.findall(r'<rect class="ours" .* width="([\d.]+)"', chart)
+    assert 0 < short < long < float(strip)
+    assert "2 threads" in chart
+
+
+def test_cases_with_other_peers_have_columns_of_their_own():
+    crops = "crop-float32", "crop_and_resize"
+    found = {
+        key: [row(*key, 1, side, [1.0]) for side in ("roi_numba", *sides_of_it)]
+        for key, sides_of_it in ((ALIGN, ("mnn", "paddle")), (POOL, ("mnn",)), (crops, ("opencv",)))
+    }
+    assert ratios.blocks(found) == [([ALIGN, POOL], ["mnn", "paddle"]), ([crops], ["opencv"])]

@@ -53,14 +53,25 @@ IMAGES = [(256, 256)]
         ([*MAPS], MAPS, [], ValueError, "image_shapes must be one .* for each image, got none"),
         ([*MAPS], MAPS, [("a", 1)], TypeError, r"image_shapes\[0\] must be an int or"),
         ([*MAPS], MAPS, [(0, 1)], ValueError, r"image_shapes\[0\] must be an int or"),
-        ([*MAPS], dict(reversed(MAPS.items())), IMAGES, ValueError, "heights .* must halve from"),
-        (["0", "2"], MAPS, IMAGES, ValueError, "heights .* must halve from each map to the next"),
+        ([*MAPS], dict(reversed(MAPS.items())), IMAGES, ValueError, "x must have a map for each"),
+        (["0", "2"], MAPS, IMAGES, ValueError, r"x must have a map for each .* levels \[2, 4\]"),
+        (["0"], {"0": np.zeros((1, 1, 0, 8))}, IMAGES, ValueError, "heights of the maps in x must"),
         (["0"], {"0": np.zeros((1, 8, 8))}, IMAGES, ValueError, "each map of x must have shape"),
     ],
 )
 def test_bad_pyramids(names, maps, shapes, error, words):
     with pytest.raises(error, match=f"^{words}"):
         compat.MultiScaleRoIAlign(names, 2, 2)(maps, [np.ones((1, 4))], shapes)
+
+
+def test_two_maps_of_one_level(rng):
+    """As of torchvision's detectors on MobileNet: all boxes are pooled from the first."""
+    first, second = rng.normal(size=(2, 1, 2, 8, 8))
+    boxes = np.array([[10.0, 20, 200, 130], [0, 0, 256, 256], [30, 30, 40, 45]])
+    output = compat.MultiScaleRoIAlign(["0", "1"], 3, 2)(
+        {"0": first, "1": second}, [boxes], [(256, 256)]
+    )
+    np.testing.assert_array_equal(output, compat.roi_align(first, [boxes], 3, 1 / 32, 2))
 
 
 @pytest.mark.parametrize("name", compat.__all__)

@@ -1,7 +1,10 @@
-"""Times in the text, out of `benchmarks/results`: {ms}`case op threads side`, {ratio}`the same`.
+"""Times in the text, out of `benchmarks/results`.
 
-A time is the median of its row; a ratio is that of a peer over ours.  Of rows measured more than
-once the latest counts; a row that is nowhere is an error, so no figure outlives its file.
+{ms}`case op threads side` is a median, {ratio}`case op threads side` a peer's over ours;
+{startup}`no cache op`, {startup}`cached op` and {startup}`import over numpy` come before the first
+result; {mib}`case op threads` is what a call takes beyond its result; {place}`any of these` says
+where and when it was measured.  Of rows measured more than once the latest counts; a row that is
+nowhere is an error, so no figure outlives its file.
 """
 
 import json
@@ -14,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+ROLES = ("ms", "ratio", "startup", "mib", "place")
 
 
 @cache
@@ -22,7 +26,7 @@ def figures() -> dict[str, dict[str, tuple[str, str]]]:
 
     Both sides of a ratio were measured in one run.
     """
-    said: dict[str, dict[str, tuple[str, str]]] = {"ms": {}, "ratio": {}}
+    said: dict[str, dict[str, tuple[str, str]]] = {role: {} for role in ROLES}
     results = [json.loads(path.read_text("utf-8")) for path in RESULTS.glob("*.json")]
     for result in sorted(results, key=lambda result: result["machine"]["date"]):
         machine = result["machine"]
@@ -30,14 +34,28 @@ def figures() -> dict[str, dict[str, tuple[str, str]]]:
         seconds = {
             (f"{row['case']} {row['op']} {row['threads']}", row["side"]): median(row["times"])
             for row in result["rows"]
-            if row.get("times")
+            # `by`: what another of our own calls took, measured in turn with this one.
+            if row.get("times") and "failed" not in row and "by" not in row
         }
         for (call, side), time in seconds.items():
-            said["ms"][f"{call} {side}"] = f"{_short(1000 * time)}\N{NO-BREAK SPACE}ms", place
+            said["ms"][f"{call} {side}"] = _time(time), place
             if (call, "roi_numba") in seconds:
                 ratio = _short(time / seconds[call, "roi_numba"], 2)
                 said["ratio"][f"{call} {side}"] = ratio, place
+        for row in result.get("startup", []):
+            name = f"{row['what'].removeprefix('first call, ')} {row['op']}".strip()
+            said["startup"][name] = _time(median(elapsed for elapsed, _ in row["times"])), place
+        for row in result.get("memory", []):
+            beyond = f"{row['beyond'] / 2**20:.1f}\N{NO-BREAK SPACE}MiB"
+            said["mib"][f"{row['case']} {row['op']} {row['threads']}"] = beyond, place
+    for role in ROLES:
+        said["place"] |= {name: (place, place) for name, (_, place) in said[role].items()}
     return said
+
+
+def _time(seconds: float) -> str:
+    factor, unit = (1, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
+    return f"{_short(factor * seconds)}\N{NO-BREAK SPACE}{unit}"
 
 
 def _short(number: float, digits: int = 3) -> str:
@@ -56,11 +74,13 @@ class Figure(SphinxRole):
             figure, place = figures()[self.name][self.text]
         except KeyError as error:
             return [], [self.inliner.reporter.error(f"no such row in {RESULTS}: {error}")]
+        if figure == place:
+            return [nodes.Text(place)], []
         return [nodes.abbreviation("", figure, explanation=place)], []
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Offer the roles."""
-    app.add_role("ms", Figure())
-    app.add_role("ratio", Figure())
+    for role in ROLES:
+        app.add_role(role, Figure())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

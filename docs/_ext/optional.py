@@ -1,7 +1,8 @@
 """Pages that need a library that may not be there: they say so, and the site is built all the same.
 
 Where a library is missing a page of `use/` shows its code without results, one of `reference/` only
-says how to build it.  CI builds the site with all of them.
+says how to build it.  CI builds the site with all of them but torchvision, of which PyPI has
+wheels for CUDA only; .ci/full builds it with that, too.
 """
 
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ NEEDS = {
     "use/jax": ("jax",),
     "use/onnx": ("onnx", "onnxruntime"),
     "use/torch": ("torch",),
+    "use/torchvision": ("torch", "torchvision"),
 }
 GENERATED = ("reference/index", "reference/torch", "reference/jax")
 """Pages whose functions get a page each."""

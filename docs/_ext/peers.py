@@ -57,7 +57,9 @@ def write_pages(app: Sphinx) -> None:
     for name in PEERS:
         module = import_module(f"roi_numba.compat.{name}")
         entries = "\n\n".join(
-            f".. auto{'class' if inspect.isclass(getattr(module, each)) else 'function'}:: {each}"
+            f".. autoclass:: {each}\n\n   .. automethod:: __call__\n      :no-index:"
+            if inspect.isclass(getattr(module, each))
+            else f".. autofunction:: {each}"
             for each in module.__all__
         )
         path = folder / f"{name}.md"

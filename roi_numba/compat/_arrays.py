@@ -1,12 +1,11 @@
 """What modules do with arrays of whatever library: find its operators, rearrange boxes."""
 
-import math
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from .. import _arrays, _checks
+from .. import _arrays
 
 BINDINGS = {"torch", "jax"}
 """Libraries with operators of their own, which have gradients."""
@@ -51,17 +50,6 @@ def as_array(name: str, values: Any) -> Any:
         return np.asarray(values, None if len(values) else np.int64)
     except ValueError:
         raise ValueError(f"{name} must be an array, got a ragged list") from None
-
-
-def pyramid_levels(name: str, scales: Any) -> list[int]:
-    """The levels of maps, from their scales."""
-    if not len(scales):
-        raise ValueError(f"{name} must be one for each map, got none")
-    known = [_checks.scale(f"{name}[{i}]", scale) for i, scale in enumerate(scales)]
-    levels = [-round(math.log2(scale)) for scale in known]
-    if levels != list(range(levels[0], levels[0] + len(levels))):
-        raise ValueError(f"{name} must halve from each map to the next, got {known}")
-    return levels
 
 
 def count_of(name: str, maps: Any, shape: str = "(N, C, H, W)") -> int:

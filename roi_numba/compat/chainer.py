@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from .. import _arrays, _checks
+from .._docstrings import like
 from . import Row
 from ._arrays import converted, corners, library, operators
 
@@ -55,6 +56,7 @@ Pair = int | tuple[int, int]
 Ratio = int | None | tuple[int | None, int | None]
 
 
+@like("roi_align")
 def roi_average_align_2d(
     x: Any,
     rois: Any,
@@ -63,7 +65,39 @@ def roi_average_align_2d(
     spatial_scale: float,
     sampling_ratio: Ratio = None,
 ) -> Any:
-    """`chainer.functions.roi_average_align_2d`."""
+    """`chainer.functions.roi_average_align_2d`: the mean of bilinear samples in each bin.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 4)
+        Rows ``(y1, x1, y2, x2)``, in image pixels.
+    roi_indices : array of int, shape (K,)
+        The image of each box.
+    outsize : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scale : float
+        Feature pixels per image pixel: 1/16 for a map of stride 16.
+    sampling_ratio : int or (int, int), optional
+        Samples per bin and axis, (height, width).  Default: as many as the bin has feature pixels,
+        rounded up.
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of `x`, float32 for integers and bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import chainer
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box, image = np.array([[1.0, 1, 4, 4]]), np.array([0])
+    >>> chainer.roi_average_align_2d(ramp, box, image, 2, 1.0)
+    array([[[[19.25, 20.75],
+             [34.25, 35.75]]]])
+    """
     return operators(x).roi_align(
         x,
         _boxes(rois),
@@ -74,6 +108,7 @@ def roi_average_align_2d(
     )
 
 
+@like("roi_align")
 def roi_max_align_2d(
     x: Any,
     rois: Any,
@@ -82,10 +117,45 @@ def roi_max_align_2d(
     spatial_scale: float,
     sampling_ratio: Ratio = None,
 ) -> Any:
-    """`chainer.functions.roi_max_align_2d`.
+    """`chainer.functions.roi_max_align_2d`: the largest of bilinear samples in each bin.
 
     Where samples may lie off the map, each is pooled by itself first: that takes as much room as
     there are samples.  Adaptive ones must be known for that: not from traced `rois`.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 4)
+        Rows ``(y1, x1, y2, x2)``, in image pixels.
+    roi_indices : array of int, shape (K,)
+        The image of each box.
+    outsize : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scale : float
+        Feature pixels per image pixel: 1/16 for a map of stride 16.
+    sampling_ratio : int or (int, int), optional
+        Samples per bin and axis, (height, width).  Default: as many as the bin has feature pixels,
+        rounded up.
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of `x`, float32 for integers and bool.
+
+    Notes
+    -----
+    Of samples off the map none takes part; a bin of such alone is -inf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import chainer
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box, image = np.array([[1.0, 1, 4, 4]]), np.array([0])
+    >>> chainer.roi_max_align_2d(ramp, box, image, 2, 1.0, 2)
+    array([[[[23.375, 24.875],
+             [38.375, 39.875]]]])
     """
     bins, ratio = _checks.int_pair("outsize", outsize, minimum=1), _adaptive(sampling_ratio)
     scale = _checks.scale("spatial_scale", spatial_scale)
@@ -115,20 +185,92 @@ def roi_max_align_2d(
     return xp.concatenate(parts)[xp.asarray(place)]
 
 
+@like("roi_pool")
 def roi_average_pooling_2d(
     x: Any, rois: Any, roi_indices: Any, outsize: Pair, spatial_scale: float
 ) -> Any:
-    """`chainer.functions.roi_average_pooling_2d`."""
+    """`chainer.functions.roi_average_pooling_2d`: the mean of the cells of each bin.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 4)
+        Rows ``(y1, x1, y2, x2)``, in image pixels.
+    roi_indices : array of int, shape (K,)
+        The image of each box.
+    outsize : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scale : float
+        Feature pixels per image pixel: 1/16 for a map of stride 16.
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of `x`, float32 for integers and bool.
+
+    Notes
+    -----
+    `roi_numba.roi_pool` with ``bins="float"`` over the cells from ``round(z1 * s)`` up to, not
+    including, ``round(z2 * s)``, halves to even; where the formula below rounds, nothing is left
+    to be rounded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import chainer
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box, image = np.array([[1.0, 1, 4, 4]]), np.array([0])
+    >>> chainer.roi_average_pooling_2d(ramp, box, image, 2, 1.0)
+    array([[[[16.5, 17.5],
+             [26.5, 27.5]]]])
+    """
     boxes = _cells(rois, spatial_scale)
     return operators(x).roi_pool(
         x, boxes, outsize, reduce="mean", bins="float", batch_indices=roi_indices
     )
 
 
+@like("roi_pool")
 def roi_max_pooling_2d(
     x: Any, rois: Any, roi_indices: Any, outsize: Pair, spatial_scale: float
 ) -> Any:
-    """`chainer.functions.roi_max_pooling_2d`."""
+    """`chainer.functions.roi_max_pooling_2d`: the largest cell of each bin.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 4)
+        Rows ``(y1, x1, y2, x2)``, in image pixels.
+    roi_indices : array of int, shape (K,)
+        The image of each box.
+    outsize : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scale : float
+        Feature pixels per image pixel: 1/16 for a map of stride 16.
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of `x`, float32 for integers and bool.
+
+    Notes
+    -----
+    `roi_numba.roi_pool` with ``bins="float"`` over the cells from ``round(z1 * s)`` up to, not
+    including, ``round(z2 * s)``, halves to even; where the formula below rounds, nothing is left
+    to be rounded.  An empty bin is -inf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import chainer
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box, image = np.array([[1.0, 1, 4, 4]]), np.array([0])
+    >>> chainer.roi_max_pooling_2d(ramp, box, image, 2, 1.0)
+    array([[[[22., 23.],
+             [32., 33.]]]])
+    """
     xp, boxes = library("x", x), _cells(rois, spatial_scale)
     pooled, winner = operators(x).roi_pool(
         x, boxes, outsize, bins="float", return_argmax=True, batch_indices=roi_indices

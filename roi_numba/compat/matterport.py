@@ -13,6 +13,7 @@ from typing import Any
 import roi_numba
 
 from .. import _checks
+from .._docstrings import like
 from . import Row
 from ._arrays import as_array, count_of, library, operators
 
@@ -34,16 +35,52 @@ TABLE = (
 )
 
 
+@like("crop_and_resize")
 @dataclass
 class PyramidROIAlign:
-    """`mrcnn.model.PyramidROIAlign`, without being a layer of Keras."""
+    """`mrcnn.model.PyramidROIAlign`, without being a layer of Keras.
+
+    Parameters
+    ----------
+    pool_shape : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+
+    Notes
+    -----
+    The level of a box is ``round(4 + log2(sqrt(area) / (224 / sqrt(height * width))))``, from 2 to
+    5, where height and width are the image's in pixels and the area the box's, from 0 to 1.  It is
+    cropped by `roi_numba.crop_and_resize` with ``edges="tensorflow"``.
+
+    References
+    ----------
+    Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import matterport
+    >>> maps = [np.full((1, 256 // s, 256 // s, 1), s) for s in (4, 8, 16, 32)]
+    >>> boxes = np.array([[[0.0, 0, 0.875, 0.875], [0.1, 0.1, 0.2, 0.2]]])
+    >>> image_meta = np.array([[0, 0, 0, 0, 256, 256]])
+    >>> matterport.PyramidROIAlign((1, 1))([boxes, image_meta, *maps]).ravel()
+    array([16.,  4.], dtype=float32)
+    """
 
     pool_shape: Any
 
     def __call__(self, inputs: Any) -> Any:
-        """Pool boxes from maps: ``inputs`` is ``[boxes, image_meta, P2, P3, P4, P5]``.
+        """Pool boxes from maps.
 
-        Columns 4 and 5 of ``image_meta`` are height and width of the images, in its first row.
+        Parameters
+        ----------
+        inputs : list of six arrays, shapes (N, R, 4), (N, 6 or more), four times (N, H_l, W_l, C)
+            ``[boxes, image_meta, P2, P3, P4, P5]``: rows ``(y1, x1, y2, x2)`` from 0 to 1; height
+            and width of the images, in pixels, in columns 4 and 5 of the first row; the maps.
+
+        Returns
+        -------
+        output : array of float32, shape (N, R, pooled_height, pooled_width, C)
+            In the library of the maps.
         """
         if len(inputs) < 2:
             raise ValueError(

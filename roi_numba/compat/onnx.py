@@ -10,6 +10,7 @@ has no MaxRoiPool.
 from typing import Any
 
 from .. import _checks
+from .._docstrings import like
 from . import Row
 from ._arrays import operators
 
@@ -52,6 +53,7 @@ TABLE = (
 REDUCTIONS = {"avg": "mean", "max": "max_corner"}
 
 
+@like("roi_align")
 def RoiAlign(
     X: Any,
     rois: Any,
@@ -64,7 +66,46 @@ def RoiAlign(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Any:
-    """RoiAlign of opsets 16 and 22."""
+    """RoiAlign of opsets 16 and 22: the mean or a maximum of bilinear samples in each bin.
+
+    Parameters
+    ----------
+    X : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 4)
+        Rows ``(x1, y1, x2, y2)``, in image pixels.
+    batch_indices : array of int, shape (K,)
+        The image of each box.
+    coordinate_transformation_mode : {"half_pixel", "output_half_pixel"}, default "half_pixel"
+        Whether half a feature pixel is subtracted after scaling: ``aligned=True``, or False.
+    mode : {"avg", "max"}, default "avg"
+        The mean of the samples of a bin, or the largest of their weighted corners.
+    output_height : int, default 1
+        Bins per box along y.
+    output_width : int, default 1
+        Bins per box along x.
+    sampling_ratio : int, default 0
+        Samples per bin and axis; zero or less: as many as the bin has feature pixels, rounded up.
+
+    Returns
+    -------
+    Y : array, shape (K, C, output_height, output_width)
+        In the library and dtype of `X`, float32 for integers and bool.
+
+    Notes
+    -----
+    ``mode="max"`` is ``reduce="max_corner"`` of `roi_numba.roi_align`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import onnx as roi_onnx
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box, image = np.array([[1.0, 1, 4, 4]]), np.array([0])
+    >>> roi_onnx.RoiAlign(ramp, box, image, output_height=2, output_width=2)
+    array([[[[13.75, 15.25],
+             [28.75, 30.25]]]])
+    """
     transformation = _checks.choice(
         "coordinate_transformation_mode",
         coordinate_transformation_mode,
@@ -82,6 +123,7 @@ def RoiAlign(
     )
 
 
+@like("roi_align")
 def RoiAlign_10(
     X: Any,
     rois: Any,
@@ -93,7 +135,44 @@ def RoiAlign_10(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Any:
-    """RoiAlign of opset 10."""
+    """RoiAlign of opset 10, which knows no half pixel.
+
+    Parameters
+    ----------
+    X : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 4)
+        Rows ``(x1, y1, x2, y2)``, in image pixels.
+    batch_indices : array of int, shape (K,)
+        The image of each box.
+    mode : {"avg", "max"}, default "avg"
+        The mean of the samples of a bin, or the largest of their weighted corners.
+    output_height : int, default 1
+        Bins per box along y.
+    output_width : int, default 1
+        Bins per box along x.
+    sampling_ratio : int, default 0
+        Samples per bin and axis; zero or less: as many as the bin has feature pixels, rounded up.
+
+    Returns
+    -------
+    Y : array, shape (K, C, output_height, output_width)
+        In the library and dtype of `X`, float32 for integers and bool.
+
+    Notes
+    -----
+    `roi_numba.roi_align` with ``aligned=False``; ``mode="max"`` is its ``reduce="max_corner"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import onnx as roi_onnx
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box, image = np.array([[1.0, 1, 4, 4]]), np.array([0])
+    >>> roi_onnx.RoiAlign_10(ramp, box, image, output_height=2, output_width=2)
+    array([[[[19.25, 20.75],
+             [34.25, 35.75]]]])
+    """
     return RoiAlign(
         X,
         rois,
@@ -107,15 +186,77 @@ def RoiAlign_10(
     )
 
 
+@like("roi_pool")
 def MaxRoiPool(
     X: Any, rois: Any, *, pooled_shape: tuple[int, int], spatial_scale: float = 1.0
 ) -> Any:
-    """MaxRoiPool of opsets 1 and 22."""
+    """MaxRoiPool of opsets 1 and 22: the largest cell of each bin.
+
+    Parameters
+    ----------
+    X : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 5)
+        Rows ``(batch_index, x1, y1, x2, y2)``, in image pixels.
+    pooled_shape : (int, int)
+        Bins per box, (pooled_height, pooled_width).
+
+    Returns
+    -------
+    Y : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of `X`, float32 for integers and bool.
+
+    Notes
+    -----
+    `roi_numba.roi_pool` with ``bins="float"``, which for some sizes reads a cell more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import onnx as roi_onnx
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> roi_onnx.MaxRoiPool(ramp, np.array([[0, 1.0, 1, 4, 4]]), pooled_shape=(2, 2))
+    array([[[[22., 24.],
+             [42., 44.]]]])
+    """
     return operators(X).roi_pool(X, rois, pooled_shape, spatial_scale, bins="float")
 
 
 def new_ops() -> list[type]:
-    """Make operator classes for ``onnx.reference.ReferenceEvaluator(model, new_ops=new_ops())``."""
+    """Make operator classes for ``onnx.reference.ReferenceEvaluator(model, new_ops=new_ops())``.
+
+    Returns
+    -------
+    classes : list of type
+        RoiAlign and MaxRoiPool, of ``onnx.reference.op_run.OpRun``.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+
+    See Also
+    --------
+    RoiAlign, RoiAlign_10, MaxRoiPool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import onnx
+    >>> from onnx.reference import ReferenceEvaluator
+    >>> from roi_numba.compat import onnx as roi_onnx
+    >>> model = onnx.parser.parse_model('''
+    ...     <ir_version: 8, opset_import: ["": 16]>
+    ...     head (float[1, 1, 6, 6] X, float[K, 4] rois, int64[K] image) => (float[K, 1, 2, 2] Y)
+    ...     { Y = RoiAlign <output_height = 2, output_width = 2> (X, rois, image) }
+    ... ''')
+    >>> evaluator = ReferenceEvaluator(model, new_ops=roi_onnx.new_ops())
+    >>> ramp = np.add.outer(10 * np.arange(6), np.arange(6))[None, None].astype(np.float32)
+    >>> box = np.array([[1, 1, 4, 4]], np.float32)
+    >>> evaluator.run(None, {"X": ramp, "rois": box, "image": np.array([0])})[0]
+    array([[[[13.75, 15.25],
+             [28.75, 30.25]]]], dtype=float32)
+    """
     from onnx.reference.op_run import OpRun
 
     def align(node: Any, *inputs: Any, **attributes: Any) -> tuple[Any]:

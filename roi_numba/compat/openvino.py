@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from .._docstrings import like
 from . import Row
 from ._arrays import converted, corners, count_of, library, listed, operators, seen, size
 
@@ -55,6 +56,7 @@ TABLE = (
 ALIGNED_MODES = ("asymmetric", "half_pixel", "half_pixel_for_nn")
 
 
+@like("roi_align")
 def roi_align(
     data: Any,
     rois: Any,
@@ -67,7 +69,47 @@ def roi_align(
     aligned_mode: str | None = "asymmetric",
     name: str | None = None,
 ) -> Any:
-    """`openvino.opset9.roi_align`."""
+    """`openvino.opset9.roi_align`: the mean or the largest of bilinear samples in each bin.
+
+    Parameters
+    ----------
+    data : array, shape (N, C, H, W)
+        Feature maps: float16, bfloat16, float32, float64, integer or bool, with any strides.
+    rois : array, shape (K, 4)
+        Rows ``(x1, y1, x2, y2)``, in image pixels.
+    batch_indices : array of int, shape (K,)
+        The image of each box.
+    pooled_h : int
+        Bins per box along y.
+    pooled_w : int
+        Bins per box along x.
+    sampling_ratio : int
+        Samples per bin and axis; zero: as many as the bin has feature pixels, rounded up.
+    spatial_scale : float
+        Feature pixels per image pixel: 1/16 for a map of stride 16.
+    mode : {"avg", "max"}
+        The mean or the largest of the samples of a bin; the latter never below zero.
+    aligned_mode : {"asymmetric", "half_pixel", "half_pixel_for_nn"}, default "asymmetric"
+        ``aligned=False`` of `roi_numba.roi_align`; ``aligned=True`` of boxes half an image pixel
+        further; ``aligned=True``.
+    name : str, optional
+        Ignored.
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_h, pooled_w)
+        In the library and dtype of `data`, float32 for integers and bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import openvino
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> box, image = np.array([[1.0, 1, 4, 4]]), np.array([0])
+    >>> openvino.roi_align(ramp, box, image, 2, 2, 0, 1.0, "avg", "half_pixel_for_nn")
+    array([[[[13.75, 15.25],
+             [28.75, 30.25]]]])
+    """
     if aligned_mode is None:
         aligned_mode = "asymmetric"
     aligned_mode = _checks.choice("aligned_mode", aligned_mode, ALIGNED_MODES)
@@ -90,6 +132,7 @@ def roi_align(
     return home.maximum(pooled, home.zeros_like(pooled))
 
 
+@like("roi_pool")
 def roi_pooling(
     input: Any,
     coords: Any,
@@ -100,7 +143,43 @@ def roi_pooling(
     *,
     output_size: Any = None,
 ) -> Any:
-    """`openvino.opset9.roi_pooling`; `output_size` is an old name of `output_roi`."""
+    """`openvino.opset9.roi_pooling`: the largest cell of each bin, or one sample.
+
+    Parameters
+    ----------
+    coords : array, shape (K, 5)
+        Rows ``(batch_index, x1, y1, x2, y2)``, in image pixels; for "bilinear" from 0, the centre
+        of the first feature pixel, to 1, that of the last one.
+    output_roi : int or (int, int)
+        Bins per box, (pooled_height, pooled_width).
+    spatial_scale : float
+        Feature pixels per image pixel, rounded to float32; of no effect for "bilinear".
+    method : {"max", "bilinear"}, default "max"
+        `roi_numba.roi_pool`, or `roi_numba.crop_and_resize`.
+    name : str, optional
+        Ignored.
+    output_size : int or (int, int), optional
+        An old name of `output_roi`.
+
+    Returns
+    -------
+    output : array, shape (K, C, pooled_height, pooled_width)
+        In the library and dtype of `input`, float32 for integers and bool.
+
+    See Also
+    --------
+    roi_numba.roi_pool : What computes the maximum.
+    roi_numba.crop_and_resize : What computes "bilinear", with its formula.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import openvino
+    >>> ramp = np.add.outer(10.0 * np.arange(6), np.arange(6))[None, None]
+    >>> openvino.roi_pooling(ramp, np.array([[0, 1.0, 1, 4, 4]]), [2, 2], 1.0)
+    array([[[[22., 24.],
+             [42., 44.]]]])
+    """
     if output_roi is not None and output_size is not None:
         raise TypeError("output_size must be None with output_roi, got both")
     bins = size(output_size if output_roi is None else output_roi)

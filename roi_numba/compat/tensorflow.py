@@ -6,6 +6,7 @@ back to through DLPack: pass their `.numpy()`.
 
 from typing import Any
 
+from .._docstrings import like
 from . import Row
 from ._arrays import as_array, operators, size
 
@@ -28,6 +29,7 @@ TABLE = (
 )
 
 
+@like("crop_and_resize")
 def crop_and_resize(
     image: Any,
     boxes: Any,
@@ -37,7 +39,37 @@ def crop_and_resize(
     extrapolation_value: float = 0.0,
     name: str | None = None,
 ) -> Any:
-    """`tensorflow.image.crop_and_resize`; lists are taken for all arrays, too."""
+    """`tensorflow.image.crop_and_resize`: one sample for each pixel of a crop.
+
+    All arrays may be nested lists of numbers.
+
+    Parameters
+    ----------
+    image : array, shape (N, H, W, C)
+        Images: integer, bool, float16, bfloat16, float32 or float64, with any strides.
+    crop_size : int or (int, int), or array of them
+        Pixels of a crop, (crop_height, crop_width).
+    name : str, optional
+        Ignored.
+
+    Returns
+    -------
+    crops : array of float32, shape (K, crop_height, crop_width, C)
+        In the library of `image`.
+
+    Notes
+    -----
+    `roi_numba.crop_and_resize` with ``edges="tensorflow"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from roi_numba.compat import tensorflow
+    >>> image = np.arange(12, dtype=np.uint8).reshape(1, 3, 4, 1)
+    >>> tensorflow.crop_and_resize(image, [[0.0, 0, 1, 1]], [0], [2, 2])[..., 0]
+    array([[[ 0.,  3.],
+            [ 8., 11.]]], dtype=float32)
+    """
     image = as_array("image", image)
     return operators(image).crop_and_resize(
         image,
