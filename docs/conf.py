@@ -20,6 +20,7 @@ copyright = "the authors of roi_numba, Apache-2.0"
 version = release = roi_numba.__version__
 
 extensions = [
+    "accuracy",
     "capability_table",
     "input_table",
     "mathml",

@@ -154,6 +154,37 @@ def test_second_process_compiles_nothing(warm, right):
     assert answer["compilations"] == 0
 
 
+def test_truncated_cache(copy_of_warm, right):
+    """Every file of a real call's."""
+    package, cache = copy_of_warm
+    files = [path for suffix in ("nbi", "nbc") for path in cache.rglob(f"*.{suffix}")]
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    found = [call(package, NUMBA_CACHE_DIR=cache) for _ in range(2)]
+    assert [answer["result"] for answer in found] == [right, right]
+    assert found[0]["compilations"] > 0
+    assert found[1]["compilations"] == 0
+
+
+LIMIT = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system limits no sizes of files")
+def test_cache_that_is_full(tmp_path, right):
+    """The system takes no more than a file's beginning; a later process makes good."""
+    package, cache = copied(tmp_path), tmp_path / "cache"
+    answer = json.loads(run_python(LIMIT + CALL, package=package, NUMBA_CACHE_DIR=cache))
+    assert answer["result"] == right
+    found = [call(package, NUMBA_CACHE_DIR=cache) for _ in range(2)]
+    assert [answer["result"] for answer in found] == [right, right]
+    assert found[0]["compilations"] > 0
+    assert found[1]["compilations"] == 0
+
+
 def edit(path, old, new):
     """Replace ``old`` by ``new``, keeping size and modification time, which fool a lazy cache."""
     assert len(old) == len(new)

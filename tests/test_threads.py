@@ -23,6 +23,7 @@ from subprocesses import run as run_python
 from thread_scenarios import draw_boxes, mixed_calls, same, work
 
 MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
+SECONDS = 60 if os.environ.get("HYPOTHESIS_PROFILE") == "full" else 0
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
@@ -155,20 +156,26 @@ def test_bad_environment_variable(text):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_eight_callers_at_once(threads):
+def test_sixteen_callers_at_once(threads):
+    """Each makes every call, in an order of its own, and goes on so for `SECONDS`."""
     calls = mixed_calls()
     roi_numba.set_num_threads(1)
     expected = [call() for call in calls]
     roi_numba.set_num_threads(threads)
-    gate = threading.Barrier(8)
+    gate = threading.Barrier(16)
 
     def caller(number):
         gate.wait(60)
-        order = np.random.default_rng(number).permutation(len(calls))
-        return all(same(calls[i](), expected[i]) for i in order)
+        rng, until = np.random.default_rng(number), time.monotonic() + SECONDS
+        while True:
+            for i in rng.permutation(len(calls)):
+                if not same(calls[i](), expected[i]):
+                    return False
+            if time.monotonic() >= until:
+                return True
 
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(caller, range(8)))
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(caller, range(16)))
 
 
 def test_threads_may_change_while_others_call():
@@ -220,6 +227,11 @@ def test_an_exception_in_a_portion_reaches_the_caller():
 )
 def test_forked_children(scenario):
     assert in_process(scenario) == "right"
+
+
+@FORK
+def test_started_children():
+    assert in_process("started_children", timeout=100) == "right"
 
 
 @FORK

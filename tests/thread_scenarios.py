@@ -32,7 +32,7 @@ def same(actual, expected):
 
 
 def mixed_calls():
-    """Calls of all operators and of several dtypes, each as ``() -> result``."""
+    """Calls of all operators and their gradients, of several dtypes, each as ``() -> result``."""
     boxes = draw_boxes(40, 3, 30)
     calls = []
     for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8):
@@ -42,6 +42,11 @@ def mixed_calls():
             if reduction != "mean":
                 options = options | {"return_argmax": True}
             calls.append(lambda f=operator.function, x=features, o=options: f(x, boxes, 7, **o))
+            grad = values(3, (40, 20, 7, 7), np.float32 if dtype is np.uint8 else dtype)
+            options = operator.reductions[reduction]
+            calls.append(
+                lambda f=operator.backward, g=grad, x=features, o=options: f(g, x, boxes, **o)
+            )
     return calls
 
 
@@ -174,6 +179,21 @@ def data_loader():
             assert worker.exitcode == 0
         assert [found[index] for index in range(20)] == expected
         assert os.getpid() not in pids
+    print("right")
+
+
+def started_children():
+    """Pools of processes that are not forked from the caller, which has threads at work."""
+    prepare(2)
+    expected = [work(index) for index in range(6)]
+    for method in ("spawn", "forkserver"):
+        context = multiprocessing.get_context(method)
+        # The server has called nothing, but imported all there is, before it forks.
+        context.set_forkserver_preload(["thread_scenarios"])
+        with context.Pool(2) as pool:
+            assert pool.map(work, range(6), chunksize=1) == expected
+            assert work(5) == expected[5]
+            assert pool.map(work, range(6)) == expected
     print("right")
 
 

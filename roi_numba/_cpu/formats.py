@@ -46,8 +46,8 @@ def decoded(builder, dtype, stored, value_type):
         if encoding == "bfloat16":
             return builder.bitcast(builder.shl(bits, i32(16)), value_type)
         # float16: move exponent and mantissa into place and count the exponent from 127, not 15;
-        # infinity and NaN keep all ones.  A subnormal is what exceeds 2**-14 by its mantissa: exact,
-        # and right where a thread takes subnormal float32 for zero (torch.set_flush_denormal).
+        # infinity and NaN keep all ones.  A subnormal is by how much its mantissa exceeds 2**-14:
+        # exact, also in a thread that takes subnormal float32 for zero (torch.set_flush_denormal).
         magnitude = builder.shl(builder.and_(bits, i32(0x7FFF)), i32(13))
         least = i32(113 << 23)  # 2**-14
         above = builder.bitcast(builder.add(magnitude, least), value_type)
