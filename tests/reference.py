@@ -170,7 +170,7 @@ def prroi_pool(input, boxes, output_size, spatial_scale=1.0, *, aligned=False):
         cuts = []
         for m in range(max(math.floor(low), -1), min(math.ceil(high), size)):
             left, right = max(low, m), min(high, m + 1)
-            middle = (left + right) / 2 - m
+            middle = ((left - m) + (right - m)) / 2
             neighbours = _valid(((m, 1 - middle), (m + 1, middle)), size)
             cuts.append(((right - left) / (high - low), neighbours))
         return cuts

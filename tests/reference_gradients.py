@@ -203,7 +203,7 @@ def prroi_pool_backward(grad_output, input, boxes, spatial_scale=1.0, *, aligned
         entries = []
         for m in range(max(math.floor(low), -1), min(math.ceil(high), size)):
             left, right = max(low, m), min(high, m + 1)
-            middle = (left + right) / 2 - m
+            middle = ((left - m) + (right - m)) / 2
             near, far = max(m - low, 0.0), min(m + 1 - low, high - low)
             along = (near + far) / 2 / (high - low)
             part = (right - left) / (high - low)
