@@ -21,6 +21,8 @@ INTERVALS = np.array(
     + [(-40, 40), (-2e7, 3), (2, 2**25), (-(2.0**24), 2.0**24), (2**53, 2**54), (-3e8, 3e8)]
     # Of these the end alone is beyond what float32 and float64 tell apart.
     + [(2, 2**24 + 2), (2, 2**53 + 2)]
+    # Of these neither end is but the length, and of six samples from end to end the third is at 2.
+    + [(2 - 1e7, 2 + 1.5e7), (2.0 - 2**52, 2 + 1.5 * 2**52)]
 )
 ACROSS = 10.0, 20.0
 """Of the other axis all is weighed alike: inside the map, where a maximum finds a whole pixel."""
