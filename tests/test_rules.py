@@ -15,7 +15,7 @@ from operators import OPERATORS, RULES
 from roi_numba import crop_and_resize
 
 SIZE = 7
-ENDS = -3.5, -1, -0.5, 0.0, 0.3, 1.0, 2.5, 4.6, 6.0, 6.5, 7, 9.25
+ENDS = -3.5, -1, -0.5, 0.0, 0.3, 1.0, 1.5, 2.5, 4.6, 6.0, 6.5, 7, 9.25
 INTERVALS = np.array(
     [(low, high) for low in ENDS for high in ENDS]
     + [(-40, 40), (-2e7, 3), (2, 2**25), (-(2.0**24), 2.0**24), (2**53, 2**54), (-3e8, 3e8)]
