@@ -312,6 +312,6 @@ HEADLINES = {
     ("fpn-mask", "roi_align"): "RoIAlign on 4 levels, 100 boxes, 14×14",
     ("c4-head", "roi_align-gradient"): "gradient of RoIAlign to the map",
     ("c4-head", "roi_pool-gradient"): "gradient of RoIPool to the map",
-    ("crop-float32", "crop_and_resize"): "256 crops of 224×224 from 1080p",
+    ("crop-float32", "crop_and_resize"): "256 crops of 224×224, float32",
 }
 """What the charts show, and under which title."""

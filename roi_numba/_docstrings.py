@@ -17,11 +17,11 @@ SECTIONS = (
 Documented = TypeVar("Documented", bound=Callable[..., Any])
 
 
-def like(operator: str) -> Callable[[Documented], Documented]:
+def like(operator: str, without: tuple[str, ...] = ()) -> Callable[[Documented], Documented]:
     """Complete the docstring of a function, or those of a class and its ``__call__``.
 
     `operator` names a function of the package.  What a class is called with is documented there,
-    and raised there.
+    and raised there.  Sections ``without`` which a docstring is complete are not taken.
     """
     original = getattr(import_module(__package__), operator)
 
@@ -29,31 +29,38 @@ def like(operator: str) -> Callable[[Documented], Documented]:
         if documented.__doc__ is None:  # python -OO
             return documented
         if not isinstance(documented, type):
-            _complete(documented, original, ("Parameters", "Raises", "Notes", "References"))
+            _complete(
+                documented, original, ("Parameters", "Raises", "Notes", "References"), without
+            )
             return documented
-        _complete(documented, original, ("Parameters", "Notes", "References"))
+        _complete(documented, original, ("Parameters", "Notes", "References"), without)
         if "__call__" in vars(documented):
-            _complete(vars(documented)["__call__"], original, ("Parameters", "Raises"))
+            _complete(vars(documented)["__call__"], original, ("Parameters", "Raises"), without)
         return documented
 
     return completed
 
 
-def _complete(documented: Any, original: Any, titles: Iterable[str]) -> None:
+def _complete(
+    documented: Any, original: Any, titles: Iterable[str], without: tuple[str, ...]
+) -> None:
     """Write the docstring anew, with the sections that are asked for."""
     before, own = sections(documented)
     _, others = sections(original)
     for title in titles:
+        if title in without:
+            continue
         if title in ("Parameters", "Raises"):
             known = entries(others[title]) | entries(own.get(title, ""))
             if title == "Parameters":
                 names = inspect.signature(documented).parameters
                 known = {name: known[name] for name in names if name != "self"}
             own[title] = "\n".join(known.values())
-        elif title in own and title in others:
-            own[title] += "\n\n" + others[title]
         elif title in others:
-            own[title] = others[title]
+            parts = [own[title]] if title in own else []
+            if title == "Notes":  # which may be about options that this one does not have
+                parts.append(f"Of `roi_numba.{original.__name__}`, with all its options:")
+            own[title] = "\n\n".join([*parts, others[title]])
     if "Notes" in titles:
         own.setdefault("See Also", f"roi_numba.{original.__name__} : What computes it.")
     parts = [f"{title}\n{'-' * len(title)}\n{own[title]}" for title in SECTIONS if title in own]

@@ -31,8 +31,9 @@ def axis_weights(
     op : callable or str
         An operator of this package, or its name.
     boxes : array_like, shape (K, 2) or (2,)
-        Start and end of each box along the axis, in image pixels.  float32 is computed in
-        float32, everything else in float64, as in the operator.
+        Start and end of each box along the axis, in the unit that `op` takes: image pixels; of
+        `crop_and_resize` from 0 to 1, or pixels of the map with ``normalized=False``.  float32 is
+        computed in float32, everything else in float64, as in the operator.
     size : int
         Pixels of the map along the axis.
     bins : int
@@ -41,7 +42,7 @@ def axis_weights(
         Feature pixels per image pixel.
     **options
         Options of `op` that concern its geometry: ``sampling_ratio``, ``aligned``, ``rounding``,
-        ``bins``, ``quantize``.
+        ``bins``, ``quantize``, ``border``, ``method``, ``normalized``, ``edges``.
 
     Returns
     -------
@@ -59,7 +60,12 @@ def axis_weights(
 
     See Also
     --------
-    roi_align, roi_pool, roi_warp, prroi_pool
+    roi_align, roi_pool, roi_warp, prroi_pool, crop_pool, crop_and_resize
+
+    Notes
+    -----
+    A weight is the sum of what the entries of a bin, samples or cells, give a pixel, over the
+    number of them that the bin's mean divides by.
 
     Examples
     --------

@@ -259,7 +259,7 @@ def prroi_pool_backward(
     Raises
     ------
     ValueError
-        A shape, value or option that makes no sense, a non-finite box, a winner that cannot be.
+        A shape, value or option that makes no sense, or a non-finite box.
     TypeError
         An array of the wrong kind, dtype or library.
     IndexError

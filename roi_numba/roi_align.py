@@ -157,7 +157,8 @@ def roi_align(
 ) -> Any:
     r"""Pool each box to a fixed size from bilinear samples on a regular grid in each bin.
 
-    Nothing is rounded: the pooled values move smoothly with the box.
+    Nothing is rounded: inside the map, and with a fixed number of samples, the pooled values move
+    with the box without jumps.
 
     Parameters
     ----------

@@ -162,7 +162,8 @@ def test_own_words_come_first():
     raised = entries(found["Raises"])
     assert list(raised) == ["ValueError", "TypeError", "IndexError", "OSError"]
     assert raised["TypeError"].endswith("Ours.")
-    assert found["Notes"] == "Before the formula.\n\n" + original["Notes"]
+    whose = "Of `roi_numba.prroi_pool`, with all its options:"
+    assert found["Notes"] == "\n\n".join(["Before the formula.", whose, original["Notes"]])
     assert found["References"] == original["References"]
 
 

@@ -90,7 +90,7 @@ class ROIAlign:
         )
 
 
-@like("pyramid_pool")
+@like("pyramid_pool", without=("Notes", "Raises"))
 @dataclass
 class ROIPooler:
     """`detectron2.modeling.poolers.ROIPooler`, without being a module of torch.
@@ -146,6 +146,13 @@ class ROIPooler:
         -------
         output : array, shape (K, C, pooled_height, pooled_width)
             In the library and dtype of `x`, float32 for integers and bool.
+
+        Raises
+        ------
+        ValueError
+            A shape, value or option that makes no sense, or a non-finite box.
+        TypeError
+            An array of the wrong kind or dtype.
         """
         pooler_type = _checks.choice("pooler_type", self.pooler_type, tuple(POOLERS))
         op, options = POOLERS[pooler_type]

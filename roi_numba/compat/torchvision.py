@@ -207,7 +207,7 @@ class RoIPool:
         return roi_pool(input, rois, self.output_size, self.spatial_scale)
 
 
-@like("pyramid_pool")
+@like("pyramid_pool", without=("Notes", "Raises"))
 @dataclass
 class MultiScaleRoIAlign:
     """`torchvision.ops.MultiScaleRoIAlign`, without being a module of torch.
@@ -265,6 +265,13 @@ class MultiScaleRoIAlign:
         -------
         output : array, shape (K, C, pooled_height, pooled_width)
             In the library and dtype of `x`, float32 for integers and bool.
+
+        Raises
+        ------
+        ValueError
+            A shape or value that makes no sense, a non-finite box, or no map that is named.
+        TypeError
+            An array of the wrong kind or dtype.
         """
         names = self.featmap_names
         maps = [x[name] for name in x if name in ([names] if isinstance(names, str) else names)]
