@@ -28,3 +28,29 @@ def test_vectors():
 @pytest.mark.parametrize("operator", sorted({operator.name for operator in EVERY}))
 def test_bad_input(operator):
     run(f"import simulated_bad_input as s; s.rows({operator!r})", timeout=600, **SIMULATOR)
+
+
+SHARED = """
+import sys
+from threading import Thread
+from types import SimpleNamespace
+
+from roi_numba._cuda import simulator
+
+def kernel():
+    found.append(simulator._shared_array(shared, 2, "f4"))
+
+sys.setswitchinterval(1e-6)
+for _ in range(300):
+    shared, found = SimpleNamespace(_allocations={}), []
+    threads = [Thread(target=kernel) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and len({id(array) for array in found}) == 1
+"""
+
+
+def test_threads_of_a_block_share_an_array():
+    run(SHARED, **SIMULATOR)

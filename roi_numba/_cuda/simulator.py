@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 from typing import Any
 
@@ -126,9 +127,31 @@ _one_launch = threading.Lock()
 """The simulator knows of one kernel at a time.  Its threads are Python's and need no lock."""
 
 
+_one_array = threading.Lock()
+
+
+def _shared_array(shared: Any, shape: Any, dtype: Any) -> NDArray[Any]:
+    """What stands for ``cuda.shared.array``: one array for each place in a kernel.
+
+    The simulator's own looks for it and then stores a new one, without a lock: of two threads that
+    come at once each may have its own, and a sum over a block lacks a part (once in some hundred
+    kernels; numba-cuda 0.30.4).
+    """
+    frame = sys._getframe(1)
+    place = frame.f_code, frame.f_lineno
+    with _one_array:
+        if place not in shared._allocations:
+            shared._allocations[place] = np.empty(shape, dtype)
+        array: NDArray[Any] = shared._allocations[place]
+        return array
+
+
 def simulate(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
     """Check and run a kernel."""
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
     check(kernel, grid, arguments)
+    FakeCUDAShared.array = _shared_array
 
     def quietly(*values: Any) -> None:
         with np.errstate(all="ignore"):  # a GPU divides by zero and overflows without a word
