@@ -111,11 +111,10 @@ class Memory:
     ) -> tuple[Any, Any]:
         """The number of each box's map, and the images: -1 for a box whose map is none of `maps`.
 
-        Without `levels` all boxes are on the first.
+        `levels` are what `boxes` gave; without them all boxes are on the first.
         """
         if levels is None:
             return np.zeros(boxes, np.int64), images
-        levels = self.boxes("levels", levels)
         _checks.level_numbers("levels", levels, boxes)
         if check:
             _checks.level_values("levels", levels, maps)

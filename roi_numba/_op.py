@@ -287,9 +287,11 @@ def enter(
     ]
     levels = None
     if pyramid is not None:
-        if pyramid.levels is not None:
-            beside = (*beside, ("levels", memory.boxes("levels", pyramid.levels)))
-        of_box, images = memory.levels(pyramid.levels, len(corners), len(maps), images, check)
+        given = pyramid.levels
+        if given is not None:
+            given = memory.boxes("levels", given)
+            beside = (*beside, ("levels", given))
+        of_box, images = memory.levels(given, len(corners), len(maps), images, check)
         levels = Levels(maps, of_maps, of_box)
     return Call(
         memory, features, borrowed, corners, images, of_maps[0], channel_axis, leave, levels, beside

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _checks, _op
+from ._derivatives import silence
 from ._memory import memory_of
 from ._op import Array, Boxes
 from .assign_levels import assign_levels
@@ -213,7 +214,7 @@ def pyramid_pool_backward(
     _check_maps(inputs, axis, grad_output)
     to_maps: list[Any] = []
     to_boxes: Any = None
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are the caller's
+    with silence():
         parts = _shares(op, grad_output, pyramid, boxes, reduce_levels, options, axis)
         for share, level in zip(parts, _one_by_one(pyramid), strict=True):
             to_map, moved = backward(share, level, boxes, 1.0, **options)
@@ -295,6 +296,7 @@ def images_by_level(
         corners, images = memory.regions(memory.boxes("boxes", boxes), numbers, n_images, check)
         whole = images.astype(np.int64)
         whole = memory.only(whole, whole == images)
+        levels = None if levels is None else memory.boxes("levels", levels)
         of_box, whole = memory.levels(levels, len(corners), len(scales), whole, check)
         parted = [memory.only(whole, of_box == level) for level in range(len(scales))]
         return memory.handing_back(boxes)(np.stack(parted))
@@ -311,7 +313,7 @@ def combined(library: Any, parts: list[Any], reduce_levels: str, axis: int) -> A
     if reduce_levels == "concat":
         return library.concatenate(parts, axis=axis)
     total = parts[0]
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are the caller's
+    with silence():
         for part in parts[1:]:
             if reduce_levels == "max":  # not `maximum`, whose gradient equals would share
                 total = library.where((part > total) | (part != part), part, total)

@@ -7,6 +7,7 @@ import pytest
 from arrays import BOXES, EVERY_OPERATOR, MATRIX, SHAPE, SIZE
 from operators import OPERATORS, ids
 from strategies import Call, as_boxes, values
+from subprocesses import run
 from test_arrays import MORE_LAYOUTS, box_forms, mapped
 from test_backward import assert_gradients, assert_same_bits, backward, pool, upstream, with_winners
 from test_dlpack import Foreign, borrowed
@@ -296,3 +297,25 @@ def test_special_features_reach_the_boxes_that_move_over_them(operator, reductio
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(~np.isfinite(found[1]), moved != 0)
         np.testing.assert_array_equal(found[1][moved == 0], expected[1][moved == 0])
+
+
+# ---- memory --------------------------------------------------------------------------------
+
+NAMED_VALUES = """
+import numpy as np
+from arrays import BOXES, SHAPE, SIZE
+from operators import OPERATORS
+from roi_numba import _derivatives
+from strategies import Call, values
+from test_backward import derivative, with_winners
+
+operator = next(each for each in OPERATORS if each.name == "roi_pool")
+call = Call(values(7, SHAPE, np.float32), BOXES, SIZE, 1.0)
+options = with_winners(operator, call, operator.reductions["max"])
+print(derivative(_derivatives.at_argmax, operator, call, options).sum())
+"""
+
+
+def test_named_values_read_no_gradient():
+    """There is none; what was read in its place was foreign memory, and not used."""
+    run(NAMED_VALUES, NUMBA_BOUNDSCHECK=1)

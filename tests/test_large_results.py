@@ -128,3 +128,20 @@ def test_gradient_to_a_large_map_is_like_those_of_its_parts(dtype, channel_axis)
     middle = channels // 2 // 16 * 16  # a block has the same sums wherever it begins
     parts = [gradient(range(middle)), gradient(range(middle, channels))]
     assert_same_bits(whole, np.concatenate(parts, axis))
+
+
+@pytest.mark.parametrize("bins", [1, (1, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_gradient_of_a_maximum_to_a_large_map(dtype, bins):
+    """Names of single bins lie side by side, as channels-last, but the map does not."""
+    features = np.random.default_rng(1).standard_normal((1, 256, 65, 65)).astype(dtype)
+    assert features.size >= LARGE
+    boxes = np.array([[0, 0, 0, 20, 30], [0, 5, 5, 60, 60], [0, 40, 2, 64, 30.0]])
+    output, argmax = roi_numba.roi_pool(features, boxes, bins, return_argmax=True)
+    grad = np.random.default_rng(2).standard_normal(output.shape).astype(dtype)
+    found, _ = roi_numba.roi_pool_backward(grad, features, boxes, argmax=argmax, needs="input")
+    expected = np.zeros((256, 65 * 65), np.float32)
+    for names, gradients in zip(argmax, grad, strict=True):  # in the order that is promised
+        for channel in range(256):
+            np.add.at(expected[channel], names[channel].ravel(), gradients[channel].ravel())
+    assert_same_bits(found, expected.astype(dtype).reshape(features.shape))

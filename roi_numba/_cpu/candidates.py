@@ -214,11 +214,8 @@ def compete(
                     line = builder.add(place[0], offset(i, place[1]))
                     with cgutils.for_range_slice(builder, first_x, last_x, one) as (j, _):
                         where = builder.add(line, offset(j, place[2]))
-                        visit(
-                            i,
-                            j,
-                            emit_load(context, builder, source, source_array, where, vector),
-                        )
+                        value = emit_load(context, builder, source, source_array, where, vector)
+                        visit(i, j, value)
             with samples:
                 _each_sample(context, builder, lanes, arrays, place, ranges, visit)
         results = [builder.load(state) for state in (best, *winner)]

@@ -138,6 +138,7 @@ def at_winners(
     output, output_layout = (None, names_layout) if pooled is None else flat(pooled, channel_axis)
     velocity = None if motion is None else motion.astype(like.dtype)
     products = np.zeros((len(corners), blocks, 4)) if boxes else None
+    summable = sizes[0] * sizes[1] <= SUMMED_PIXELS
 
     def work(kernel: Any, parts: int, start: int, stop: int, *arguments: Any) -> None:
         order, first_box = _by_image(images[start:stop], len(features))
@@ -153,15 +154,14 @@ def at_winners(
         cost = sizes[0] * sizes[1] + 8 * lanes * bins[0] * bins[1] * np.diff(first_box)
         run(checked, pairwise(cuts(np.repeat(parts * cost, -(-blocks // parts)))))
 
-    def new_map(at_once: bool) -> tuple[Any, Any]:
+    def new_map(in_scratch: bool) -> tuple[Any, Any]:
         """The gradient to the map, if that is wanted; and as kernels take it.
 
-        Sums in scratch are near each other, and go to any format and layout.  They need all boxes
-        at once, and a map that is not too large.
+        Sums in scratch are near each other, and go to any format and layout.
         """
         if grad is None or boxes:
             return None, (source, source_layout, None, None, source_layout)
-        if at_once and sizes[0] * sizes[1] <= SUMMED_PIXELS:
+        if in_scratch:
             result = empty(features.shape, grad.dtype)
             target, layout = flat(result, channel_axis)
             return result, (like, layout, None, target, layout)
@@ -174,9 +174,9 @@ def at_winners(
         layouts = names_layout, bins_layout, output_layout
         if all(each.height_stride == bins[1] * each.width_stride for each in layouts):
             bins = 1, bins[0] * bins[1]
-        result, of_map = new_map(at_once=True)
+        result, of_map = new_map(summable)
         parts = 1
-        if of_map[3] is not None and names_layout.channel_stride == 1:
+        if grad is not None and summable and names_layout.channel_stride == 1:
             parts = max(1, min(PARTS, SUMMED_PIXELS // (sizes[0] * sizes[1])))
         work(at_cells, parts, 0, len(corners), *of_map, parts, *pooled_maps, sizes, bins)
     else:
@@ -186,7 +186,7 @@ def at_winners(
                 rule, reduce, corners, images, start, bins, sizes, options, like, placed=False
             )
             if start == 0:
-                result, of_map = new_map(at_once=stop == len(corners))
+                result, of_map = new_map(summable and stop == len(corners))  # all boxes at once
             work(
                 at_samples, 1, start, stop, *of_map, *pooled_maps, start, sizes, bins, table,
                 velocity, products,

@@ -75,7 +75,8 @@ def _clear(scratch, pixels, lanes):
 @inline
 def _write_sums(scratch, target, layout, image, channel, parts, lanes, sizes):
     size = sizes[0] * sizes[1] * lanes
-    for part in range(parts):
+    # From the last on: they may be transposed to where those after them were.
+    for part in range(parts - 1, -1, -1):
         first = channel + part * lanes
         if first < layout.channels:
             some = scratch[part * size :]
@@ -143,10 +144,12 @@ def at_cells(
                     # The next box's are elsewhere in memory, where no CPU looks for them by itself.
                     for cell in range(0, run, 8):
                         prefetch(names, name_line + ahead * names_layout.stride + cell * name_step)
-                    for cell in range(0, run, 16):
-                        prefetch(grad, grad_line + ahead * grad_layout.stride + cell * grad_step)
                     at_name, at_value, at_pooled = name_line, 0, pooled_line
-                    _decode(grad, grad_line, grad_step, run, lanes, values)
+                    if pooled is None:
+                        next_line = grad_line + ahead * grad_layout.stride
+                        for cell in range(0, run, 16):
+                            prefetch(grad, next_line + cell * grad_step)
+                        _decode(grad, grad_line, grad_step, run, lanes, values)
                     for first in range(0, run, part):
                         plane = plane_line + first * pixels
                         for _ in range(first, min(first + part, run)):

@@ -187,7 +187,6 @@ class DeviceMemory(Memory):
         """As on the host, but that kernels look at the numbers themselves."""
         if levels is None:
             return cupy.zeros((boxes,), np.int64), images
-        levels = self.boxes("levels", levels)
         _checks.level_numbers("levels", levels, boxes)
         if check:
             _checks.level_values("levels", _fetched(levels), maps)
