@@ -1,4 +1,4 @@
-"""Change the rules in every small way, one at a time, and see whether `test_rules` notices.
+"""Change rules and checks in every small way, one at a time, and see whether tests notice.
 
     python tests/mutations.py [MODULE ...]
 
@@ -9,49 +9,100 @@ Here the code of a function is exchanged in this process, which takes millisecon
 
 import ast
 import copy
+import functools
 import inspect
+import itertools
 import signal
 import sys
 import textwrap
+import time
 from importlib import import_module
+from unittest import mock
 
 import numpy as np
+import pytest
+from _pytest.mark import ParameterSet
 
 import roi_numba
 import test_rules
-from roi_numba import _scalar
+from operators import RULES
+from roi_numba import _checks, _memory, _scalar
 
-SECONDS = 20
-"""A change that makes a loop endless is noticed so."""
+SECONDS = 5
+"""Of processor time, for a test of one: a change that makes a loop endless is noticed so."""
+
+QUICK = 0.1
+"""Seconds that a test of the checks may take; theirs end before anything is computed."""
+
+JUDGES = {
+    "_scalar": [
+        test_rules.test_on_scale, test_rules.test_round_half_away, test_rules.test_clamped,
+        test_rules.test_taps, test_rules.test_slopes_of_taps,
+    ],
+    "crop_pool": [test_rules.test_weights, test_rules.test_slopes_of_single_samples],
+    "crop_and_resize": [test_rules.test_crops, test_rules.test_slopes_of_crops],
+    "_checks": [
+        test
+        for module in (
+            "checks", "bad_input", "backward_bad_input", "crop_input", "assign_levels",
+            "pyramid_pool", "axis_weights",
+        )
+        for name, test in vars(import_module(f"test_{module}")).items()
+        if name.startswith("test_")
+    ],
+}  # fmt: skip
+"""The tests that concern a module, if they are not those of all rules."""
+
+FAILURES = Exception, pytest.fail.Exception
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.In: ast.NotIn, ast.NotIn: ast.In,
 }  # fmt: skip
 OPERATORS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
     ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
-CALLS = {"min": "max", "max": "min", "floor": "ceil", "ceil": "floor"}
+NAMES = {
+    "min": "max", "max": "min", "floor": "ceil", "ceil": "floor", "any": "all", "all": "any",
+    "argmin": "argmax", "argmax": "argmin",
+    "ValueError": "TypeError", "TypeError": "ValueError", "IndexError": "ValueError",
+}  # fmt: skip
+
+
+def with_new(node, **fields):
+    """A copy of a node but for some of its fields."""
+    new = copy.deepcopy(node)
+    for name, value in fields.items():
+        setattr(new, name, value)
+    return new
 
 
 def changes(node):
-    """What may stand in the place of a node, each with words for it."""
-    if isinstance(node, ast.Compare) and len(node.ops) == 1:
-        new = copy.deepcopy(node)
-        new.ops = [COMPARISONS[type(node.ops[0])]()]
-        yield new
+    """What may stand in the place of a node."""
+    if isinstance(node, ast.Compare):
+        for i, operation in enumerate(node.ops):
+            operations = [*node.ops]
+            operations[i] = COMPARISONS[type(operation)]()
+            yield with_new(node, ops=operations)
+        letters = node.comparators[0]
+        if isinstance(node.ops[0], ast.In) and isinstance(letters, ast.Constant):
+            for i in range(len(letters.value)):  # kind in "iu"
+                fewer = letters.value[:i] + letters.value[i + 1 :]
+                yield with_new(node, comparators=[ast.Constant(fewer)])
     elif isinstance(node, ast.BinOp):
-        new = copy.deepcopy(node)
-        new.op = OPERATORS[type(node.op)]()
-        yield new
+        yield with_new(node, op=OPERATORS[type(node.op)]())
         if isinstance(node.op, ast.Add | ast.Sub):
             yield node.left
+    elif isinstance(node, ast.AugAssign):
+        yield with_new(node, op=OPERATORS[type(node.op)]())
     elif isinstance(node, ast.BoolOp):
-        new = copy.deepcopy(node)
-        new.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-        yield new
-        yield from node.values
+        yield with_new(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
+        for i in range(len(node.values)):
+            rest = node.values[:i] + node.values[i + 1 :]
+            yield with_new(node, values=rest) if len(rest) > 1 else rest[0]
     elif isinstance(node, ast.UnaryOp):
         yield node.operand
     elif isinstance(node, ast.IfExp):
@@ -63,14 +114,15 @@ def changes(node):
         yield ast.Constant(node.value + 1)
         yield ast.Constant(-node.value if node.value else -1)
     elif isinstance(node, ast.Call):
-        name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-        if name in CALLS:
-            new = copy.deepcopy(node)
-            if isinstance(new.func, ast.Name):
-                new.func.id = CALLS[name]
-            else:
-                new.func.attr = CALLS[name]
-            yield new
+        if isinstance(node.func, ast.Name) and node.func.id in NAMES:
+            yield with_new(node, func=ast.Name(NAMES[node.func.id], ast.Load()))
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in NAMES:
+            yield with_new(node, func=with_new(node.func, attr=NAMES[node.func.attr]))
+        elif ast.unparse(node.func) == "isinstance" and isinstance(node.args[1], ast.Tuple):
+            types = node.args[1].elts
+            for i in range(len(types)):
+                fewer = ast.Tuple(types[:i] + types[i + 1 :], ast.Load())
+                yield with_new(node, args=[node.args[0], fewer])
 
 
 class Change(ast.NodeTransformer):
@@ -87,14 +139,14 @@ class Change(ast.NodeTransformer):
                 self.made = f"{ast.unparse(node)}  ->  {ast.unparse(new)}"
                 return ast.copy_location(new, node)
             self.left -= 1
-        return self.generic_visit(node) if self.left >= 0 else node
+        said = isinstance(node, ast.JoinedStr)
+        return self.generic_visit(node) if self.left >= 0 and not said else node
 
 
 def mutants(function):
     """Changed code of a function, and what was changed."""
     text = textwrap.dedent(inspect.getsource(function))
-    number = 0
-    while True:
+    for number in itertools.count():
         tree = ast.parse(text)
         (definition,) = tree.body
         definition.decorator_list, definition.returns = [], None
@@ -108,44 +160,48 @@ def mutants(function):
         code = compile(ast.fix_missing_locations(tree), "mutant", "exec")
         exec(code, dict(function.__globals__), scope)
         yield scope[function.__name__].__code__, change.made
-        number += 1
 
 
-def checks(module):
-    """The tests that concern a module, cheapest first."""
-    name = module.__name__.rpartition(".")[2]
-    found = []
-    for cases, test in ((test_rules.CASES, "weights"), (test_rules.SLOPES, "slopes")):
-        for case in cases:
-            operator, options = case.values
-            if name in (operator.name, "_scalar"):
-                for dtype in (np.float32, np.float64) if test == "weights" else (None,):
-                    found.append((test, operator, options, dtype))
-    for _, operator, options, dtype in (each for each in found if each[0] == "weights"):
-        yield lambda a=(operator, options, dtype): test_rules.test_weights(*a)
-    for _, operator, options, _ in (each for each in found if each[0] == "slopes"):
-        yield lambda a=(operator, options): test_rules.test_slopes(*a)
-    if name in ("crop_pool", "_scalar"):
-        for border in ("zeros", "cut"):
-            yield lambda border=border: test_rules.test_slopes_of_single_samples(border)
-    if name in ("crop_and_resize", "_scalar"):
-        for method in ("bilinear", "nearest"):
-            for normalized in (True, False):
-                for edges in ("exact", "tensorflow"):
-                    yield lambda a=(method, normalized, edges): test_rules.test_crops(*a)
+def calls(test, operator):
+    """The calls that pytest makes of a test, with all its parameters but other operators."""
+    rows = [{}]
+    for mark in getattr(test, "pytestmark", ()):
+        if mark.name == "parametrize":
+            names, values = mark.args
+            names = names.replace(",", " ").split() if isinstance(names, str) else names
+            values = [each.values if isinstance(each, ParameterSet) else each for each in values]
+            values = [each if len(names) > 1 else (each,) for each in values]
+            rows = [row | dict(zip(names, each, strict=True)) for row in rows for each in values]
+    for row in rows:
+        concerns = getattr(row.get("operator"), "name", operator) == operator
+        if concerns and set(inspect.signature(test).parameters) == set(row):  # and no fixture
+            yield functools.partial(test, **row)
+
+
+def reached(test):
+    """The code that a test calls, and how long it takes; None if it fails."""
+    found = set()
+    start = time.process_time()
+    sys.setprofile(lambda frame, event, _: found.add(frame.f_code) if event == "call" else None)
+    try:
+        test()
+    except (*FAILURES, pytest.skip.Exception):
+        return None
+    finally:
+        sys.setprofile(None)
+    return time.process_time() - start, found
 
 
 def noticed(tests):
     """Whether one of the tests fails."""
-    signal.alarm(SECONDS)
     try:
-        with np.errstate(all="ignore"):
-            for test in tests:
-                test()
-    except Exception:
+        for test in tests:
+            signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+            test()
+    except FAILURES:
         return True
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     return False
 
 
@@ -153,27 +209,46 @@ def too_long(*_):
     raise TimeoutError
 
 
+def functions(module):
+    """What is changed: rules, or all functions of the checks."""
+    found = [each for each in vars(module).values() if inspect.isfunction(each)]
+    if module is not _checks:
+        found = [each for each in found if each in _scalar.SCALARS]
+    return [each for each in found if each.__module__ == module.__name__]
+
+
+def run(name):
+    """Change everything in a module."""
+    module = import_module(f"{roi_numba.__name__}.{name}")
+    judges = JUDGES.get(name, [test_rules.test_weights, test_rules.test_slopes])
+    operator = "roi_align" if module is _checks else name
+    tests = [call for test in judges for call in calls(test, operator)]
+    tests = [(test, *found) for test in tests if (found := reached(test))]
+    if module is _checks:
+        tests = [each for each in tests if each[1] < QUICK]
+    made, left = 0, []
+    for function in functions(module):
+        code = function.__code__
+        concerned = sorted((each for each in tests if code in each[2]), key=lambda each: each[1])
+        for changed, words in mutants(function):
+            made += 1
+            function.__code__ = changed
+            try:
+                if not noticed([test for test, *_ in concerned]):
+                    left.append(f"{function.__name__}: {words}")
+            finally:
+                function.__code__ = code
+    print(f"{name}: {made} changes, {len(left)} not noticed", *left, sep="\n    ", flush=True)
+
+
 def main():
-    signal.signal(signal.SIGALRM, too_long)
-    names = sys.argv[1:] or ["_scalar", *sorted({rule.name for rule in test_rules.RULES})]
-    for name in names:
-        module = import_module(f"{roi_numba.__name__}.{name}")
-        tests, made, left = list(checks(module)), 0, []
-        for test in tests:  # which keeps what the references make of it
-            test()
-        for function in _scalar.SCALARS:
-            if function.__module__ != module.__name__:
-                continue
-            code = function.__code__
-            for changed, words in mutants(function):
-                made += 1
-                function.__code__ = changed
-                try:
-                    if not noticed(tests):
-                        left.append(f"{function.__name__}: {words}")
-                finally:
-                    function.__code__ = code
-        print(f"{name}: {made} changes, {len(left)} not noticed", *left, sep="\n    ", flush=True)
+    signal.signal(signal.SIGVTALRM, too_long)
+    nothing = mock.MagicMock(empty=np.zeros)
+    engines = dict.fromkeys(("engine", "crops", "gradients"), nothing)
+    # Checks are done before anything is computed.
+    with mock.patch.dict(vars(_memory.HOST), engines), np.errstate(all="ignore"):
+        for name in sys.argv[1:] or ["_scalar", "_checks", *sorted(rule.name for rule in RULES)]:
+            run(name)
 
 
 if __name__ == "__main__":

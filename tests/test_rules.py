@@ -5,6 +5,7 @@ for results.  No kernel runs but the references' own loops, so a changed rule sh
 docs/inside/trust-mutations.md has how many changes do.
 """
 
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 import reference_crops
 from operators import OPERATORS, RULES
-from roi_numba import crop_and_resize
+from roi_numba import _scalar, crop_and_resize
 
 SIZE = 7
 ENDS = -3.5, -1, -0.5, 0.0, 0.3, 1.0, 1.5, 2.5, 4.6, 6.0, 6.5, 7, 9.25
@@ -23,6 +24,10 @@ INTERVALS = np.array(
     + [(2, 2**24 + 2), (2, 2**53 + 2)]
     # Of these neither end is but the length, and of six samples from end to end the third is at 2.
     + [(2 - 1e7, 2 + 1.5e7), (2.0 - 2**52, 2 + 1.5 * 2**52)]
+    # Parts of these in 3 are narrower than the numbers there are apart, inside and over an edge.
+    + [(x, x + gap) for x in (-1.25, -0.75, 2.25, 6.75, 7.25) for gap in (2**-22, 2**-51)]
+    # The last of the steps from one end goes beyond the other, by rounding.
+    + [(-2.3, 6), (-2.1, 6), (-0.6, 6)]
 )
 ACROSS = 10.0, 20.0
 """Of the other axis all is weighed alike: inside the map, where a maximum finds a whole pixel."""
@@ -95,6 +100,8 @@ def test_weights(operator, options, dtype):
                     weight = weights.max(axis=0, initial=0)
                 limit = 20 * np.finfo(dtype).eps
                 np.testing.assert_allclose(weight, expected[k, :, 0, p], rtol=0, atol=limit)
+                # However little one of a great many samples weighs.
+                assert not weight[expected[k, :, 0, p] == 0].any()
 
 
 def moved_rows(scale):
@@ -108,20 +115,24 @@ def moved_rows(scale):
     return rows, features, rng.normal(size=(len(rows), 1, 1, 3))
 
 
-def rates(operator, row, features, scale, options, entries_of):
+def rates(rule, interval, values, bins, axis_options, entries_of):
     """How each bin changes with the ends of the box, by the slopes of some of its entries."""
-    rule, values = operator.rule, features[0, 0, 0]
-    axis_options = (scale, *rule.options(**options)[1])
-    span = rule.span(row[1], row[3], 3, axis_options)
-    found = np.zeros((3, 2))
-    for p in range(3):
-        numbers, divisor = entries_of(rule.entries(span, p, 3, SIZE, axis_options))
+    span = rule.span(*interval, bins, axis_options)
+    found = np.zeros((bins, 2))
+    for p in range(bins):
+        numbers, divisor = entries_of(rule.entries(span, p, bins, SIZE, axis_options))
         for k in numbers:
-            pixel, change, next_change, *ends = rule.slope(span, p, k, 3, SIZE, axis_options)
+            pixel, change, next_change, *ends = rule.slope(span, p, k, bins, SIZE, axis_options)
             rate = change * values[pixel] if change else 0.0
             rate += next_change * values[pixel + 1] if next_change else 0.0
             found[p] += rate * np.array(ends) / divisor
     return found
+
+
+def all_of_them(entries):
+    """Those of a mean, and what it divides by."""
+    first, last, divisor = entries
+    return range(first, last), divisor
 
 
 @pytest.mark.parametrize(("operator", "options"), SLOPES)
@@ -132,9 +143,9 @@ def test_slopes(operator, options):
         grad, features, rows, 0.37, **operator.reductions["mean"], **options
     )
     for k, row in enumerate(rows):
-        found = rates(
-            operator, row, features, 0.37, options, lambda each: (range(*each[:2]), each[2])
-        )
+        axis_options = (0.37, *operator.rule.options(**options)[1])
+        values = features[0, 0, 0]
+        found = rates(operator.rule, row[[1, 3]], values, 3, axis_options, all_of_them)
         np.testing.assert_allclose(grad[k, 0, 0] @ found, expected[k, [1, 3]], rtol=0, atol=1e-12)
 
 
@@ -149,7 +160,7 @@ def test_slopes_of_single_samples(border):
         )
         for k, row in enumerate(rows):
             found = rates(
-                operator, row, features, 0.37, {"border": border},
+                operator.rule, row[[1, 3]], features[0, 0, 0], 3, (0.37, border == "zeros"),
                 lambda _, sample=sample: ((sample,), 1),
             )  # fmt: skip
             np.testing.assert_allclose(
@@ -157,29 +168,35 @@ def test_slopes_of_single_samples(border):
             )
 
 
-@pytest.mark.parametrize("edges", ["exact", "tensorflow"])
-@pytest.mark.parametrize("method", ["bilinear", "nearest"])
-@pytest.mark.parametrize("normalized", [True, False])
-@np.errstate(all="ignore")
-def test_crops(method, normalized, edges):
-    """Weights, and slopes by way of the gradient to the box."""
-    options = {"method": method, "normalized": normalized, "edges": edges}
-    dtype = np.float32 if edges == "tensorflow" else np.float64
-    reach = SIZE - 1 if normalized else 1
-    intervals = INTERVALS / reach
-    across = (0.0, 1.0) if normalized else (0.0, 40.0)
+def crop_boxes(intervals, normalized, dtype):
+    """Rows (y1, x1, y2, x2) of crops from all of the first axis, and an image for each."""
     boxes = np.empty((len(intervals), 4), dtype)
-    boxes[:, 0], boxes[:, 2] = across
-    boxes[:, 1], boxes[:, 3] = intervals.T
-    indices = np.zeros(len(boxes), int)
+    boxes[:, 0], boxes[:, 2] = (0.0, 1.0) if normalized else (0.0, 40.0)
+    boxes[:, 1], boxes[:, 3] = intervals.T / (SIZE - 1 if normalized else 1)
+    return boxes, np.zeros(len(boxes), int)
+
+
+CROP_RULE = crop_and_resize.__globals__["RULE"]
+CROPS = [
+    {"method": method, "normalized": normalized, "edges": edges}
+    for method in ("bilinear", "nearest")
+    for normalized in (True, False)
+    for edges in ("exact", "tensorflow")
+]
+
+
+@pytest.mark.parametrize("options", CROPS, ids=str)
+@np.errstate(all="ignore")
+def test_crops(options):
+    dtype = np.float32 if options["edges"] == "tensorflow" else np.float64
+    boxes, indices = crop_boxes(INTERVALS, options["normalized"], dtype)
     images = np.moveaxis(columns(), 1, -1)
-    rule = crop_and_resize.__globals__["RULE"]
     for bins in (1, 2, 4):
         expected = reference_crops.crop_and_resize(
             images, boxes, (1, bins), box_indices=indices, **options
         )
         for k in range(len(boxes)):
-            found = entries(rule, boxes[k, [1, 3]], bins, 1.0, dtype, options)
+            found = entries(CROP_RULE, boxes[k, [1, 3]], bins, 1.0, dtype, options)
             for p, (divisor, weights) in enumerate(found):
                 assert divisor == 1
                 np.testing.assert_allclose(
@@ -187,7 +204,128 @@ def test_crops(method, normalized, edges):
                 )
 
 
+@pytest.mark.parametrize("options", CROPS, ids=str)
+def test_slopes_of_crops(options):
+    """As `test_slopes`; in float32 of rates that are sums of some tens of numbers below ten."""
+    single = options["edges"] == "tensorflow"
+    dtype = np.float32 if single else np.float64
+    near = INTERVALS[np.abs(INTERVALS).max(axis=1) < 50]
+    boxes, indices = crop_boxes(near, options["normalized"], dtype)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=SIZE).astype(dtype)
+    images = np.broadcast_to(values[:, None], (1, 41, SIZE, 1))
+    axis_options = (dtype(1), *CROP_RULE.options(**options)[1])
+    for bins in (1, 2, 4):
+        grad = rng.normal(size=(len(boxes), 1, bins, 1))
+        _, expected = reference_crops.crop_and_resize_backward(
+            grad, images, boxes, box_indices=indices, **options
+        )
+        for k, box in enumerate(boxes):
+            found = rates(CROP_RULE, box[[1, 3]], values, bins, axis_options, all_of_them)
+            limit = 1e-4 if single else 1e-12
+            np.testing.assert_allclose(
+                grad[k, 0, :, 0] @ found, expected[k, [1, 3]], rtol=0, atol=limit
+            )
+
+
 def test_every_rule_is_here():
     assert {rule.name for rule in RULES} == {
         "crop_and_resize", *(case.values[0].name for case in CASES)
     }  # fmt: skip
+
+
+# ---- the scalar mathematics that rules share -----------------------------------------------
+
+REALS = pytest.mark.parametrize("T", [np.float32, np.float64], ids=lambda each: each.__name__)
+BEYOND = np.inf, -np.inf, np.nan, 1e30, -1e30
+
+
+def points(T):
+    """Whole pixels around a map, halves and between, and the numbers next to all of these."""
+    near = [T(whole + part) for whole in range(-3, SIZE + 3) for part in (0, 0.3, 0.5)]
+    return [each for x in near for each in (np.nextafter(x, T(-9)), x, np.nextafter(x, T(99)))]
+
+
+@REALS
+def test_on_scale(T):
+    limit = T(2 / np.finfo(T).eps)
+    for sign in (T(1), T(-1)):
+        for x in (T(0), T(1.5), limit):
+            assert _scalar.on_scale(sign * x) is True
+        for x in (np.nextafter(limit, T(np.inf)), 2 * limit, *map(T, BEYOND)):
+            assert _scalar.on_scale(sign * x) is False
+
+
+@REALS
+def test_round_half_away(T):
+    for x in (*points(T), T(0.49999997), T(-0.49999997), T(2**22 + 0.5), T(-(2**22) - 0.5)):
+        expected = Decimal(float(x)).quantize(Decimal(1), ROUND_HALF_UP)
+        found = _scalar.round_half_away(x)
+        assert type(found) is T
+        assert found == expected
+        assert np.signbit(found) == (x < 0)
+
+
+@REALS
+def test_clamped(T):
+    for limit in (0, 3):
+        for x in (*points(T), T(np.inf), T(-np.inf)):
+            found = _scalar.clamped(x, limit)
+            assert type(found) is T
+            assert found == sorted([-limit, x, limit])[1]
+
+
+def spread(tap, size):
+    """The weights of a tap, none of which is off the map."""
+    pixel, *both = tap
+    weights = np.zeros(size)
+    for step, weight in enumerate(both):
+        if weight != 0:
+            assert 0 <= pixel + step < size
+            weights[pixel + step] += weight
+    return weights
+
+
+def hats(t, size):
+    """Linear interpolation between pixels, zero beyond the first and the last."""
+    return np.maximum(1 - np.abs(np.arange(size) - float(t)), 0)
+
+
+@REALS
+def test_taps(T):
+    nothing = 0, 0, 0
+    for size in (0, 1, 2, SIZE):
+        for t in (*points(T), *map(T, BEYOND)):
+            for border in (0, 0.5, 1):
+                tap = _scalar.clamped_tap(t, T(border), size)
+                if size and -border <= t <= size - 1 + border:
+                    expected = hats(np.clip(t, 0, size - 1), size)
+                    np.testing.assert_allclose(spread(tap, size), expected, atol=np.finfo(T).eps)
+                else:
+                    assert tap == nothing
+            tap = _scalar.faded_tap(t, size)
+            if size and -1 < t < size:
+                expected = hats(t, size)
+                np.testing.assert_allclose(spread(tap, size), expected, atol=np.finfo(T).eps)
+            else:
+                assert tap == nothing
+
+
+@REALS
+def test_slopes_of_taps(T):
+    """By how weights differ a little further on; where they do not, no pixel is named either."""
+    step = 2.0**-30
+    for size in (0, 1, 2, SIZE):
+        for t in (*points(T), *map(T, BEYOND)):
+            near = -1 < t < size
+            if near and np.floor(t) != np.floor(float(t) + step):
+                continue  # a kink between the two
+            expected = (hats(float(t) + step, size) - hats(t, size)) / step if near else 0
+            clamped, faded = _scalar.clamped_slope(t, size), _scalar.faded_slope(t, size)
+            np.testing.assert_allclose(spread(faded, size), expected, atol=1e-6)
+            if 0 <= t < size - 1:
+                np.testing.assert_allclose(spread(clamped, size), expected, atol=1e-6)
+            else:
+                assert clamped == (0, 0, 0)
+            if not -1 < t < size:
+                assert faded == (0, 0, 0)

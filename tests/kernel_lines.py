@@ -1,0 +1,51 @@
+"""Tell coverage.py which lines of compiled kernels ran: a plugin of pytest, `-p kernel_lines`.
+
+Kernels are made of intrinsics, so they do not run as Python with the JIT disabled, and compiled
+code is nothing that coverage can trace.  Here every line that Numba lowers begins with a store to
+a byte of its own.  (NUMBA_JIT_COVERAGE=1 counts lines that were compiled, whether or not they ran.)
+"""
+
+import ctypes
+from pathlib import Path
+
+import coverage
+from llvmlite import ir as llvm
+from numba.core import ir
+from numba.core.lowering import Lower
+
+import roi_numba
+from roi_numba._cpu.compile import SourceKeyedCache
+
+PACKAGE = str(Path(roi_numba.__file__).parent)
+LONGEST = 1000
+
+ran = {}
+"""For each file a byte for each of its lines."""
+
+_lower = Lower.lower_inst
+
+
+def lower_and_mark(lower, instruction):
+    """Lower an instruction after a store that says that its line ran."""
+    path, line = instruction.loc.filename, instruction.loc.line
+    # Where a variable is deleted says nothing of where the code is.
+    if path.startswith(PACKAGE) and not isinstance(instruction, ir.Del):
+        lines = ran.setdefault(path, (ctypes.c_ubyte * LONGEST)())
+        byte = llvm.IntType(8)
+        address = llvm.Constant(llvm.IntType(64), ctypes.addressof(lines) + line)
+        lower.builder.store(byte(1), address.inttoptr(byte.as_pointer()))
+    _lower(lower, instruction)
+
+
+def pytest_configure(config):
+    Lower.lower_inst = lower_and_mark
+    # The addresses are this process's: nothing is kept, and nothing that has none is loaded.
+    SourceKeyedCache.load_overload = SourceKeyedCache.save_overload = lambda *_: None
+
+
+def pytest_unconfigure(config):
+    measuring = coverage.Coverage.current()
+    data = coverage.CoverageData(measuring.config.data_file, suffix=f"kernels.{id(ran)}")
+    found = {path: [line for line in range(LONGEST) if lines[line]] for path, lines in ran.items()}
+    data.add_lines(found)
+    data.write()
