@@ -21,14 +21,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from _pytest.mark import ParameterSet
 
 import roi_numba
 import test_rules
 from operators import RULES
 from roi_numba import _checks, _memory, _scalar
 
-SECONDS = 5
+SECONDS = 2
 """Of processor time, for a test of one: a change that makes a loop endless is noticed so."""
 
 QUICK = 0.1
@@ -162,6 +161,12 @@ def mutants(function):
         yield scope[function.__name__].__code__, change.made
 
 
+def unmarked(values):
+    """What a test is given, which `pytest.param` wraps."""
+    wrapped = isinstance(values, type(pytest.param()))
+    return (values.values if len(values.values) > 1 else values.values[0]) if wrapped else values
+
+
 def calls(test, operator):
     """The calls that pytest makes of a test, with all its parameters but other operators."""
     rows = [{}]
@@ -169,8 +174,7 @@ def calls(test, operator):
         if mark.name == "parametrize":
             names, values = mark.args
             names = names.replace(",", " ").split() if isinstance(names, str) else names
-            values = [each.values if isinstance(each, ParameterSet) else each for each in values]
-            values = [each if len(names) > 1 else (each,) for each in values]
+            values = [each if len(names) > 1 else (each,) for each in map(unmarked, values)]
             rows = [row | dict(zip(names, each, strict=True)) for row in rows for each in values]
     for row in rows:
         concerns = getattr(row.get("operator"), "name", operator) == operator

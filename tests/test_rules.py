@@ -31,6 +31,7 @@ INTERVALS = np.array(
 )
 ACROSS = 10.0, 20.0
 """Of the other axis all is weighed alike: inside the map, where a maximum finds a whole pixel."""
+BY_NAME = {operator.name: operator for operator in OPERATORS}
 CASES = [
     pytest.param(operator, options, id=f"{operator.name}-{options}")
     for operator in OPERATORS
@@ -91,28 +92,31 @@ def test_weights(operator, options, dtype):
     mean = "mean" in operator.reductions
     for bins, scale in ((1, 1.0), (3, 0.37)):
         boxes, expected = pooled_columns(f"{operator.name}-{options}", bins, scale, dtype)
-        for k in range(len(boxes)):
-            found = entries(operator.rule, boxes[k, [1, 3]], bins, scale, dtype, options)
-            for p, (divisor, weights) in enumerate(found):
-                if mean:
-                    weight = weights.sum(axis=0) / (divisor or 1)
-                else:
-                    weight = weights.max(axis=0, initial=0)
-                limit = 20 * np.finfo(dtype).eps
-                np.testing.assert_allclose(weight, expected[k, :, 0, p], rtol=0, atol=limit)
-                # However little one of a great many samples weighs.
-                assert not weight[expected[k, :, 0, p] == 0].any()
+        found = [
+            weights.sum(axis=0) / (divisor or 1) if mean else weights.max(axis=0, initial=0)
+            for ends in boxes[:, [1, 3]]
+            for divisor, weights in entries(operator.rule, ends, bins, scale, dtype, options)
+        ]
+        expected = np.moveaxis(expected[:, :, 0], 1, 2).reshape(-1, SIZE)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=20 * np.finfo(dtype).eps)
+        # However little one of a great many samples weighs.
+        assert not np.array(found)[expected == 0].any()
 
 
-def moved_rows(scale):
-    """Boxes on a ramp of noise near the map, and a gradient for three bins of each."""
+@cache
+def moved_rows(name, scale, argmax=None, **options):
+    """Boxes near a map of noise, a gradient for three bins of each, the reference's to boxes."""
     rng = np.random.default_rng(0)
     intervals = INTERVALS[np.abs(INTERVALS).max(axis=1) < 50] / scale
     rows = np.zeros((len(intervals), 5))
     rows[:, 1], rows[:, 3] = intervals.T
     rows[:, 2], rows[:, 4] = np.array(ACROSS) / scale
     features = np.broadcast_to(rng.normal(size=SIZE), (1, 1, 41, SIZE))
-    return rows, features, rng.normal(size=(len(rows), 1, 1, 3))
+    grad = rng.normal(size=(len(rows), 1, 1, 3))
+    if argmax is not None:
+        options["argmax"] = np.full(grad.shape, argmax)
+    _, expected = BY_NAME[name].reference_backward(grad, features, rows, scale, **options)
+    return rows, features[0, 0, 0], grad[:, 0, 0], expected[:, [1, 3]]
 
 
 def rates(rule, interval, values, bins, axis_options, entries_of):
@@ -138,42 +142,31 @@ def all_of_them(entries):
 @pytest.mark.parametrize(("operator", "options"), SLOPES)
 def test_slopes(operator, options):
     """Beside the reference's gradient to the box, which itself is held to be a slope."""
-    rows, features, grad = moved_rows(0.37)
-    _, expected = operator.reference_backward(
-        grad, features, rows, 0.37, **operator.reductions["mean"], **options
-    )
-    for k, row in enumerate(rows):
-        axis_options = (0.37, *operator.rule.options(**options)[1])
-        values = features[0, 0, 0]
-        found = rates(operator.rule, row[[1, 3]], values, 3, axis_options, all_of_them)
-        np.testing.assert_allclose(grad[k, 0, 0] @ found, expected[k, [1, 3]], rtol=0, atol=1e-12)
+    mean = operator.reductions["mean"]
+    rows, values, grad, expected = moved_rows(operator.name, 0.37, **mean, **options)
+    axis_options = (0.37, *operator.rule.options(**options)[1])
+    found = [
+        grad[k] @ rates(operator.rule, row[[1, 3]], values, 3, axis_options, all_of_them)
+        for k, row in enumerate(rows)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("border", ["zeros", "cut"])
 def test_slopes_of_single_samples(border):
     """Of crop_pool, a maximum only, whose gradient is that of the sample it names."""
-    (operator,) = (each for each in OPERATORS if each.name == "crop_pool")
-    rows, features, grad = moved_rows(0.37)
+    operator = BY_NAME["crop_pool"]
     for sample in range(2):
-        _, expected = operator.reference_backward(
-            grad, features, rows, 0.37, border=border, argmax=np.full(grad.shape, sample)
-        )
-        for k, row in enumerate(rows):
-            found = rates(
-                operator.rule, row[[1, 3]], features[0, 0, 0], 3, (0.37, border == "zeros"),
+        rows, values, grad, expected = moved_rows(operator.name, 0.37, sample, border=border)
+        found = [
+            grad[k]
+            @ rates(
+                operator.rule, row[[1, 3]], values, 3, (0.37, border == "zeros"),
                 lambda _, sample=sample: ((sample,), 1),
-            )  # fmt: skip
-            np.testing.assert_allclose(
-                grad[k, 0, 0] @ found, expected[k, [1, 3]], rtol=0, atol=1e-12
             )
-
-
-def crop_boxes(intervals, normalized, dtype):
-    """Rows (y1, x1, y2, x2) of crops from all of the first axis, and an image for each."""
-    boxes = np.empty((len(intervals), 4), dtype)
-    boxes[:, 0], boxes[:, 2] = (0.0, 1.0) if normalized else (0.0, 40.0)
-    boxes[:, 1], boxes[:, 3] = intervals.T / (SIZE - 1 if normalized else 1)
-    return boxes, np.zeros(len(boxes), int)
+            for k, row in enumerate(rows)
+        ]  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 CROP_RULE = crop_and_resize.__globals__["RULE"]
@@ -185,47 +178,69 @@ CROPS = [
 ]
 
 
+def crop_rows(intervals, normalized, edges, **_):
+    """Rows (y1, x1, y2, x2) of crops from all of the first axis, and an image for each."""
+    rows = np.empty((len(intervals), 4), np.float32 if edges == "tensorflow" else np.float64)
+    rows[:, 0], rows[:, 2] = (0.0, 1.0) if normalized else (0.0, 40.0)
+    rows[:, 1], rows[:, 3] = intervals.T / (SIZE - 1 if normalized else 1)
+    return rows, np.zeros(len(rows), int)
+
+
+@cache
+def cropped_columns(bins, **options):
+    """Ends of boxes, and what the reference makes of `columns`."""
+    rows, indices = crop_rows(INTERVALS, **options)
+    images = np.moveaxis(columns(), 1, -1)
+    expected = reference_crops.crop_and_resize(
+        images, rows, (1, bins), box_indices=indices, **options
+    )
+    return rows[:, [1, 3]], expected[:, 0].reshape(-1, SIZE)
+
+
 @pytest.mark.parametrize("options", CROPS, ids=str)
 @np.errstate(all="ignore")
 def test_crops(options):
-    dtype = np.float32 if options["edges"] == "tensorflow" else np.float64
-    boxes, indices = crop_boxes(INTERVALS, options["normalized"], dtype)
-    images = np.moveaxis(columns(), 1, -1)
     for bins in (1, 2, 4):
-        expected = reference_crops.crop_and_resize(
-            images, boxes, (1, bins), box_indices=indices, **options
-        )
-        for k in range(len(boxes)):
-            found = entries(CROP_RULE, boxes[k, [1, 3]], bins, 1.0, dtype, options)
-            for p, (divisor, weights) in enumerate(found):
-                assert divisor == 1
-                np.testing.assert_allclose(
-                    weights.sum(axis=0), expected[k, 0, p], rtol=0, atol=20 * np.finfo(dtype).eps
-                )
+        intervals, expected = cropped_columns(bins, **options)
+        dtype = intervals.dtype
+        found = [
+            (divisor, weights.sum(axis=0))
+            for ends in intervals
+            for divisor, weights in entries(CROP_RULE, ends, bins, 1.0, dtype, options)
+        ]
+        divisors, found = zip(*found, strict=True)
+        assert set(divisors) == {1}
+        np.testing.assert_allclose(found, expected, rtol=0, atol=20 * np.finfo(dtype).eps)
+
+
+@cache
+def moved_crops(bins, **options):
+    """As `moved_rows`."""
+    near = INTERVALS[np.abs(INTERVALS).max(axis=1) < 50]
+    rows, indices = crop_rows(near, **options)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=SIZE).astype(rows.dtype)
+    images = np.broadcast_to(values[:, None], (1, 41, SIZE, 1))
+    grad = rng.normal(size=(len(rows), 1, bins, 1))
+    _, expected = reference_crops.crop_and_resize_backward(
+        grad, images, rows, box_indices=indices, **options
+    )
+    return rows[:, [1, 3]], values, grad[:, 0, :, 0], expected[:, [1, 3]]
 
 
 @pytest.mark.parametrize("options", CROPS, ids=str)
 def test_slopes_of_crops(options):
     """As `test_slopes`; in float32 of rates that are sums of some tens of numbers below ten."""
-    single = options["edges"] == "tensorflow"
-    dtype = np.float32 if single else np.float64
-    near = INTERVALS[np.abs(INTERVALS).max(axis=1) < 50]
-    boxes, indices = crop_boxes(near, options["normalized"], dtype)
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=SIZE).astype(dtype)
-    images = np.broadcast_to(values[:, None], (1, 41, SIZE, 1))
-    axis_options = (dtype(1), *CROP_RULE.options(**options)[1])
     for bins in (1, 2, 4):
-        grad = rng.normal(size=(len(boxes), 1, bins, 1))
-        _, expected = reference_crops.crop_and_resize_backward(
-            grad, images, boxes, box_indices=indices, **options
-        )
-        for k, box in enumerate(boxes):
-            found = rates(CROP_RULE, box[[1, 3]], values, bins, axis_options, all_of_them)
-            limit = 1e-4 if single else 1e-12
-            np.testing.assert_allclose(
-                grad[k, 0, :, 0] @ found, expected[k, [1, 3]], rtol=0, atol=limit
-            )
+        intervals, values, grad, expected = moved_crops(bins, **options)
+        dtype = intervals.dtype
+        axis_options = (dtype.type(1), *CROP_RULE.options(**options)[1])
+        found = [
+            grad[k] @ rates(CROP_RULE, ends, values, bins, axis_options, all_of_them)
+            for k, ends in enumerate(intervals)
+        ]
+        limit = 1e-12 if dtype == np.float64 else 1e-4
+        np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
 
 
 def test_every_rule_is_here():
