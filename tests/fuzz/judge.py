@@ -232,7 +232,7 @@ class Judge:
             back = lambda: self.one_map_back(case, 0, case.maps[0], slice(None))  # noqa: E731
             self.with_threads(case, back, back())
 
-    def one_map_back(self, case, level, array, there, channels=slice(None)):
+    def one_map_back(self, case, level, array, there, few=slice(None)):
         options = case.own | case.operator.reductions[case.reduction] | {"check_boxes": False}
         grad = case.grad
         if case.reduce_levels == "mean":
@@ -241,9 +241,9 @@ class Judge:
             channels = array.shape[1]
             grad = grad[:, level * channels : (level + 1) * channels]
         if "argmax" in case.meaning:
-            options["argmax"] = case.argmax[there][:, channels]
+            options["argmax"] = case.argmax[there][:, few]
         (y, x), name = case.scales[level], f"{case.operator.name}_backward"
-        grad, rows = np.ascontiguousarray(grad[there][:, channels]), case.rows[there]
+        grad, rows = np.ascontiguousarray(grad[there][:, few]), case.rows[there]
         if y == x:
             return self.call(name, grad, array, rows, y, **options)
         self.calls += 1
