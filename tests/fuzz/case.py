@@ -50,6 +50,9 @@ def maps(random, count):
     """Logical (N, C, H, W) of each, a dtype, and what is in them."""
     if random.random() < 0.01:  # enough for several threads
         shapes = [(1, 64, random.randint(30, 60), random.randint(30, 60))] * count
+    elif random.random() < 0.003:  # enough for results that are written past the caches
+        channels = random.randint(256, 290)
+        shapes = [(1, channels, random.randint(64, 70), random.randint(64, 70))] * count
     else:
         images, channels = random.choice((1, 1, 2, 3)), random.choice(CHANNELS)
         sides = [(random.randint(1, 12), random.randint(1, 12)) for _ in range(count)]
@@ -77,6 +80,8 @@ def rows_of(random, shapes, scales):
     count = random.choice((0, 1, 1, 1, 2, 2, 3, 4, 6))
     if shapes[0][1] == 64 or random.random() < 0.005:
         count = 40
+    if shapes[0][1] > 64:
+        count = random.choice((1, 3, 90))
     images, spoil = shapes[0][0], random.random() < 0.12
     if not images and random.random() < 0.7:
         count = 0
