@@ -45,7 +45,7 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     measuring = coverage.Coverage.current()
-    data = coverage.CoverageData(measuring.config.data_file, suffix=f"kernels.{id(ran)}")
+    data = coverage.CoverageData(measuring.config.data_file, suffix=True)
     found = {path: [line for line in range(LONGEST) if lines[line]] for path, lines in ran.items()}
     data.add_lines(found)
     data.write()

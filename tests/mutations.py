@@ -38,6 +38,9 @@ JUDGES = {
         test_rules.test_on_scale, test_rules.test_round_half_away, test_rules.test_clamped,
         test_rules.test_taps, test_rules.test_slopes_of_taps,
     ],
+    "roi_align": [
+        test_rules.test_samples_that_touch_the_map, test_rules.test_weights, test_rules.test_slopes,
+    ],
     "crop_pool": [test_rules.test_weights, test_rules.test_slopes_of_single_samples],
     "crop_and_resize": [test_rules.test_crops, test_rules.test_slopes_of_crops],
     "_checks": [
@@ -125,17 +128,19 @@ def changes(node):
 
 
 class Change(ast.NodeTransformer):
-    """Puts the ``wanted``-th change into a tree, and remembers it."""
+    """Puts the ``wanted``-th change into the tree of a text, and says which."""
 
-    def __init__(self, wanted):
+    def __init__(self, wanted, text):
         self.left = wanted
+        self.lines = text.splitlines()
         self.made = None
 
     def visit(self, node):
         for new in changes(node):
             if self.left == 0:
                 self.left = -1
-                self.made = f"{ast.unparse(node)}  ->  {ast.unparse(new)}"
+                line = self.lines[node.lineno - 1].strip()
+                self.made = f"{ast.unparse(node)}  ->  {ast.unparse(new)}   in   {line}"
                 return ast.copy_location(new, node)
             self.left -= 1
         said = isinstance(node, ast.JoinedStr)
@@ -151,7 +156,7 @@ def mutants(function):
         definition.decorator_list, definition.returns = [], None
         for argument in definition.args.args:
             argument.annotation = None
-        change = Change(number)
+        change = Change(number, text)
         definition.body = [change.visit(statement) for statement in definition.body]
         if change.made is None:
             return
@@ -168,7 +173,10 @@ def unmarked(values):
 
 
 def calls(test, operator):
-    """The calls that pytest makes of a test, with all its parameters but other operators."""
+    """The calls that pytest makes of a test, with all its parameters but other operators.
+
+    None of a test that has fixtures, or whose arguments are drawn.
+    """
     rows = [{}]
     for mark in getattr(test, "pytestmark", ()):
         if mark.name == "parametrize":
@@ -178,7 +186,8 @@ def calls(test, operator):
             rows = [row | dict(zip(names, each, strict=True)) for row in rows for each in values]
     for row in rows:
         concerns = getattr(row.get("operator"), "name", operator) == operator
-        if concerns and set(inspect.signature(test).parameters) == set(row):  # and no fixture
+        drawn = hasattr(test, "hypothesis")
+        if concerns and not drawn and set(inspect.signature(test).parameters) == set(row):
             yield functools.partial(test, **row)
 
 

@@ -7,6 +7,8 @@ docs/inside/trust-mutations.md has how many changes do.
 
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
+from importlib import import_module
+from itertools import product
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ INTERVALS = np.array(
     + [(-40, 40), (-2e7, 3), (2, 2**25), (-(2.0**24), 2.0**24), (2**53, 2**54), (-3e8, 3e8)]
     # Of these the end alone is beyond what float32 and float64 tell apart.
     + [(2, 2**24 + 2), (2, 2**53 + 2)]
+    # Or the start, of a box whose ends are reversed.
+    + [(2**24 + 2, 2), (2**53 + 2, 2)]
     # Of these neither end is but the length, and of six samples from end to end the third is at 2.
     + [(2 - 1e7, 2 + 1.5e7), (2.0 - 2**52, 2 + 1.5 * 2**52)]
     # Parts of these in 3 are narrower than the numbers there are apart, inside and over an edge.
@@ -53,9 +57,11 @@ def entries(rule, interval, bins, scale, dtype, options, size=SIZE):
     found = []
     for p in range(bins):
         first, last, divisor = rule.entries(span, p, bins, size, axis_options)
+        assert type(divisor) is T
         weights = np.zeros((last - first, size))
         for k in range(first, last):
             pixel, *both = rule.entry(span, p, k, bins, size, axis_options)
+            assert {type(weight) for weight in both} == {T}
             for step, weight in enumerate(both):
                 if weight != 0:
                     weights[k - first, pixel + step] += weight
@@ -101,6 +107,24 @@ def test_weights(operator, options, dtype):
         np.testing.assert_allclose(found, expected, rtol=0, atol=20 * np.finfo(dtype).eps)
         # However little one of a great many samples weighs.
         assert not np.array(found)[expected == 0].any()
+
+
+def test_samples_that_touch_the_map():
+    """Of roi_align, and one beyond on each side: what a call costs is bounded by the map."""
+    align = import_module("roi_numba.roi_align")
+    bins = 2
+    for start, size, samples, p in product(
+        np.arange(-6, 12, 0.5), (-9, -3, -0.5, 0.0, 0.5, 3, 9), (1, 2, 3, 12), range(bins)
+    ):
+        box = start, np.float64(size), samples, False
+        at = np.array([align.position(box, p, k) for k in range(samples)])
+        touching = np.flatnonzero((at >= -1) & (at <= SIZE))
+        first, last, divisor = align.entries(box, p, bins, SIZE, None)
+        assert divisor == samples
+        if len(touching):
+            assert (first, last) == (max(touching[0] - 1, 0), min(touching[-1] + 2, samples))
+        else:
+            assert last - first <= 2
 
 
 @cache
