@@ -30,7 +30,7 @@ TABLE = (
         "[roi_numba.crop_and_resize(image, normalized, 7, box_indices=np.repeat([0, 1], 12), "
         'edges="tensorflow") for image in images])',
         "Levels are rounded where the FPN paper rounds down. "
-        "On the left each box is cropped once only.",
+        "Theirs crops each box once only.",
     ),
 )
 
