@@ -64,6 +64,7 @@ html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "roi_numba"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css", "understand.css"]
 html_show_sourcelink = False
 html_domain_indices = False  # an index of three modules

@@ -23,12 +23,13 @@ def latest() -> Path:
 
 
 def short(number: float) -> str:
-    """Two digits, or all before the point; of a million and more the power of ten."""
+    """Two digits; of a million and more the power of ten."""
     if number < 100:
         return f"{number:.2g}" if number else "0"
+    two = f"{number:.1e}"
     if number < 1e6:
-        return f"{number:,.0f}"
-    mantissa, power = f"{number:.1e}".split("e")
+        return f"{float(two):,.0f}"
+    mantissa, power = two.split("e")
     return f"{mantissa}·10{str(int(power)).translate(SUPERSCRIPTS)}"
 
 

@@ -296,7 +296,7 @@
       const apart = state.options[state.operator].reduce === "max_corner";
       const all = apart ? `${4 * pairs} corners` : `${pairs} ${kind}`;
       const which = winner === null ? "" : ` of the largest, of ${all}`;
-      return [head, `Weights${which}, by`, along("row", y), along("column", x)];
+      return [head, `Weights${which}:`, along("row", y), along("column", x)];
     }
 
     function compare(name, [p, q]) {
