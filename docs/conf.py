@@ -63,6 +63,7 @@ bibtex_reference_style = "author_year"
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "roi_numba"
+html_context = {"default_mode": "auto"}  # without it the console has an error on a first visit
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css", "understand.css"]
