@@ -15,7 +15,7 @@ from .cases import HEADLINES
 
 Found = dict[tuple[str, str], report.Group]
 
-WIDTH, MARGIN, LABEL = 500, 12, 150
+WIDTH, MARGIN, LABEL = 500, 12, 158
 TITLE, HEAD, ROW, FOOT = 52, 40, 38, 26
 BETWEEN = 10
 """Pixels of a cell after its longest bar."""

@@ -1,7 +1,7 @@
 """A box moves onto its object by gradient descent: `python docs/box_descent.py` draws the picture.
 
 Nothing is trained but four numbers.  `prroi_pool` says what a box contains, as the exact mean over
-each of 7 x 7 bins, and how that changes with every corner; Adam moves the corners until the box
+each of 7 x 7 bins, and how that changes with every edge; Adam moves the edges until the box
 contains what it should.  On a sharp map the gradient sees no farther than the next edge, so the map
 is blurred at first, and less and less as the box comes near.
 
@@ -93,7 +93,8 @@ def descend(maps: list[torch.Tensor]) -> list[Step]:
             found = contents(map, boxes)
             losses = (found - wanted).square().mean((1, 2, 3))
             now = boxes.detach()
-            steps.append(Step(now.clone(), found[0].detach(), losses.detach(), overlap(now, face)))
+            inside, loss = found[0].detach(), losses.detach()
+            steps.append(Step(now.clone(), inside, loss, overlap(now, face)))
             optimizer.zero_grad()
             losses.sum().backward()
             optimizer.step()
@@ -143,8 +144,8 @@ def draw(maps: list[torch.Tensor], steps: list[Step], sharp: torch.Tensor, path:
     """Draw what happened."""
     page = Page()
     page.text(MARGIN, 84, "A box finds its object by gradient descent", 54, weight="bold")
-    page.text(MARGIN, 142, "Its four corners are all that is trained: prroi_pool says exactly", 36)
-    page.text(MARGIN, 188, "what is in the box, and how that changes with each corner.", 36)
+    page.text(MARGIN, 142, "Its four edges are all that is trained: prroi_pool says exactly", 36)
+    page.text(MARGIN, 188, "what is in the box, and how that changes with each edge.", 36)
     columns = len(SHOWN) + 1
     width = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns
     lefts = [MARGIN + i * (width + GAP) for i in range(columns)]

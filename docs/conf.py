@@ -49,6 +49,9 @@ nb_execution_timeout = 120  # the first call of an operator compiles
 nb_merge_streams = True
 
 default_role = "py:obj"  # what docstrings put into single backticks
+_pages = {"pyramid_pool": "pyramid", "assign_levels": "pyramid"}
+_pages |= {path.stem: path.stem for path in (HERE / "understand").glob("*_*.md")}
+autosummary_context = {"explained": {f"roi_numba.{name}": page for name, page in _pages.items()}}
 autodoc_typehints = "none"  # numpydoc's sections say more
 python_maximum_signature_line_length = 80
 numpydoc_show_class_members = False
@@ -60,9 +63,12 @@ bibtex_reference_style = "author_year"
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "roi_numba"
+html_context = {"default_mode": "auto"}  # without it the console has an error on a first visit
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css", "understand.css"]
 html_show_sourcelink = False
+html_domain_indices = False  # an index of three modules
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,

@@ -177,7 +177,7 @@ def crop_pool(
 
     .. math::
 
-        \mathrm{output}[k, c, p, q] = \max_{i, j \in \{0, 1\}} f(y_{2p + i}, x_{2q + j})
+        \mathrm{output}[k, c, p, q] = \max_{0 \le i, j \le 1} f(y_{2p + i}, x_{2q + j})
 
     .. math::
 

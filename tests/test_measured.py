@@ -48,6 +48,11 @@ def test_times_and_ratios(measured):
             ratio = float(figures["ratio"][name][0])
             assert ratio == pytest.approx(report.ratio(ours, row), rel=0.06), name
         several += any("by" in row for row in group)
+        for one in group:
+            if "by" in one and one["by"]["threads"] != threads:
+                speedup = float(figures["speedup"][f"{case} {op} {threads}"][0])
+                assert speedup == pytest.approx(report.ratio(ours, one), rel=0.06)
+                assert f"{case} {op} {threads}" in figures["single"]
     assert several > 20, "cases measured in turn with others of our own, which must not count"
 
 

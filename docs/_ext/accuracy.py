@@ -12,6 +12,8 @@ from sphinx.util.docutils import SphinxDirective
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 PARTS = {"forward": "result", "to_input": "gradient to the map", "to_boxes": "to the boxes"}
 
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 Record = dict[str, Any]
 
 
@@ -21,8 +23,14 @@ def latest() -> Path:
 
 
 def short(number: float) -> str:
-    """Two digits."""
-    return "0" if number == 0 else f"{number:.2g}" if number < 100 else f"{number:.1e}"
+    """Two digits; of a million and more the power of ten."""
+    if number < 100:
+        return f"{number:.2g}" if number else "0"
+    two = f"{number:.1e}"
+    if number < 1e6:
+        return f"{float(two):,.0f}"
+    mantissa, power = two.split("e")
+    return f"{mantissa}·10{str(int(power)).translate(SUPERSCRIPTS)}"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

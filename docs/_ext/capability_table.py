@@ -38,9 +38,12 @@ def _link(name: str) -> str:
 
 def _operators() -> Iterator[list[str]]:
     reductions = {operator.name: _code(operator.reductions) for operator in OPERATORS}
-    names = {"cell": "cells", "sample": "samples", "none": "no"}
     for rule in RULES:
-        yield [_link(rule.name), reductions.get(rule.name, "one sample"), names[rule.argmax]]
+        reduce = reductions.get(rule.name, "one sample")
+        winner = "—" if rule.argmax == "none" else f"the {rule.argmax}"
+        if "max_corner" in reduce:
+            winner += ", of `max_corner` the corner"
+        yield [_link(rule.name), reduce, winner]
 
 
 def _together(said: Callable[[Any], Any], dtypes: Iterable[Any]) -> Iterator[tuple[str, Any]]:
@@ -89,7 +92,7 @@ def _geometry(dtype: np.dtype[Any]) -> str:
 
 
 TABLES = {
-    "operators": (("operator", "`reduce`", "names winners"), _operators),
+    "operators": (("operator", "`reduce`", "`argmax` names"), _operators),
     "gradients": (("operator", "map of", "result", *BACKENDS), _crossed),
     "maps": (("map of", "added up in"), lambda: _together(_accumulator, DTYPES)),
     "boxes": (("boxes of", "geometry in"), lambda: _together(_geometry, BOX_DTYPES)),

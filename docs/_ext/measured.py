@@ -1,6 +1,8 @@
 """Times in the text, out of `benchmarks/results`.
 
 {ms}`case op threads side` is a median, {ratio}`case op threads side` a peer's over ours;
+{single}`case op threads` is what one thread took, measured in turn with that many, and
+{speedup}`case op threads` how many times as fast those were;
 {startup}`no cache op`, {startup}`cached op` and {startup}`import over numpy` come before the first
 result; {mib}`case op threads` is what a call takes beyond its result; {place}`any of these` says
 where and when it was measured.  Of rows measured more than once the latest counts; a row that is
@@ -8,6 +10,7 @@ nowhere is an error, so no figure outlives its file.
 """
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -17,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-ROLES = ("ms", "ratio", "startup", "mib", "place")
+ROLES = ("ms", "ratio", "single", "speedup", "startup", "mib", "place")
 
 
 @cache
@@ -42,6 +45,12 @@ def figures() -> dict[str, dict[str, tuple[str, str]]]:
             if (call, "roi_numba") in seconds:
                 ratio = _short(time / seconds[call, "roi_numba"], 2)
                 said["ratio"][f"{call} {side}"] = ratio, place
+        for row in result["rows"]:
+            call = f"{row['case']} {row['op']} {row['threads']}"
+            if "by" in row and row["by"]["threads"] != row["threads"]:
+                time = median(row["times"])
+                said["single"][call] = _time(time), place
+                said["speedup"][call] = _short(time / seconds[call, "roi_numba"], 2), place
         for row in result.get("startup", []):
             name = f"{row['what'].removeprefix('first call, ')} {row['op']}".strip()
             said["startup"][name] = _time(median(elapsed for elapsed, _ in row["times"])), place
@@ -79,8 +88,15 @@ class Figure(SphinxRole):
         return [nodes.abbreviation("", figure, explanation=place)], []
 
 
+def keep_units(app: Sphinx, page: str, source: list[str]) -> None:
+    """In the tables of times a number and its unit stay on one line."""
+    if page == "benchmarks":
+        source[0] = re.sub(r"(?<=\d) (?=(s|ms|µs)\b)", "\N{NO-BREAK SPACE}", source[0])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Offer the roles."""
+    """Offer the roles; have the tables read so."""
     for role in ROLES:
         app.add_role(role, Figure())
+    app.connect("source-read", keep_units)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

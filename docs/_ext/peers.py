@@ -12,14 +12,24 @@ from roi_numba.compat import PEERS
 
 FOLDER = Path("reference", "generated", "compat")
 
-PAGE = """# From {name}
+TITLES = {
+    "chainer": "Chainer",
+    "matterport": "matterport's Mask R-CNN",
+    "onnx": "ONNX",
+    "openvino": "OpenVINO",
+    "paddle": "Paddle",
+    "tensorflow": "TensorFlow",
+}
+"""What a library is called, where that is not the name of its module."""
+
+PAGE = """# From {title}
 
 {about}
 
 ## Calls
 
-Theirs, and the same here: the tests evaluate both sides of each and compare. What the arrays are is
-said [elsewhere](#the-arrays).
+Theirs above, the same here below; the tests evaluate both and compare. [This table](#the-arrays)
+says what the arrays are.
 
 ```{{calls}} {name}
 ```
@@ -63,7 +73,8 @@ def write_pages(app: Sphinx) -> None:
             for each in module.__all__
         )
         path = folder / f"{name}.md"
-        text = PAGE.format(name=name, about=inspect.getdoc(module), entries=entries)
+        title, about = TITLES.get(name, name), inspect.getdoc(module)
+        text = PAGE.format(name=name, title=title, about=about, entries=entries)
         if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
 

@@ -5,8 +5,8 @@ defaults, on arrays of any library that the operators take; tensors of torch and
 their gradients.  No module computes anything itself, none imports its peer to pool.  Where a peer
 reads beyond its arrays, or rounds a batch index, ours raises as it always does.
 
-``TABLE`` of each module says what its calls are here; ``python -m roi_numba.compat`` prints all of
-them as Markdown.
+The ``TABLE`` of a module has its calls beside the same calls of `roi_numba`; ``python -m
+roi_numba.compat`` prints all of them as Markdown.
 """
 
 from pkgutil import iter_modules

@@ -29,8 +29,7 @@ TABLE = (
         'max_level=5, rounding="round")[:, None, None, None] - 2, '
         "[roi_numba.crop_and_resize(image, normalized, 7, box_indices=np.repeat([0, 1], 12), "
         'edges="tensorflow") for image in images])',
-        "Levels are rounded where the FPN paper rounds down. "
-        "On the left each box is cropped once only.",
+        "Levels are rounded where the FPN paper rounds down. Theirs crops each box once only.",
     ),
 )
 

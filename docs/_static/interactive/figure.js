@@ -290,7 +290,7 @@
         return [head, winner === null ? "It reads no cell." : "The largest lies off the map."];
       }
       const along = (name, weights) =>
-        weights.map(([cell, weight]) => `${formatWeight(weight)} of ${name} ${cell}`).join(", ");
+        `${name} ${weights.map(([cell, weight]) => `${cell}: ${formatWeight(weight)}`).join(", ")}`;
       const pairs = rows[p].entries.length * columns[q].entries.length;
       const kind = rows[p].entries[0].at === null ? "cells" : "samples";
       const apart = state.options[state.operator].reduce === "max_corner";

@@ -74,7 +74,7 @@ globalThis.RoiStage = (() => {
       this.outline = svg("rect", { class: "asked", "aria-hidden": "true" });
       this.body = svg("rect", { class: "body" });
       this.handles = CORNERS.map(() =>
-        svg("g", { class: "handle" }, svg("circle", { r: 15 }), svg("circle", { r: 6 })),
+        svg("g", { class: "handle" }, svg("circle", { r: 20 }), svg("circle", { r: 6 })),
       );
       const parts = svg("g", { role: "application" }, this.body, ...this.handles);
       parts.setAttribute("aria-label", "The box; arrow keys move the focused part");
