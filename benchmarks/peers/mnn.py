@@ -19,6 +19,7 @@ PACKAGES = ("MNN", "numpy")
 PAST_A_CELL = "a box's last bin reads one cell more where rounding puts its end past a cell"
 OTHERWISE = {
     "roi_pool": Otherwise(0.03, PAST_A_CELL),
+    "roi_pool-out": Otherwise(0.03, PAST_A_CELL),
     "roi_pool-gradient": Otherwise(0.12, PAST_A_CELL),
 }
 
