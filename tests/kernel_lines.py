@@ -17,7 +17,6 @@ import roi_numba
 from roi_numba._cpu.compile import SourceKeyedCache
 
 PACKAGE = str(Path(roi_numba.__file__).parent)
-LONGEST = 1000
 
 ran = {}
 """For each file a byte for each of its lines."""
@@ -30,7 +29,9 @@ def lower_and_mark(lower, instruction):
     path, line = instruction.loc.filename, instruction.loc.line
     # Where a variable is deleted says nothing of where the code is.
     if path.startswith(PACKAGE) and not isinstance(instruction, ir.Del):
-        lines = ran.setdefault(path, (ctypes.c_ubyte * LONGEST)())
+        if path not in ran:
+            ran[path] = (ctypes.c_ubyte * (1 + len(Path(path).read_text("utf-8").splitlines())))()
+        lines = ran[path]
         byte = llvm.IntType(8)
         address = llvm.Constant(llvm.IntType(64), ctypes.addressof(lines) + line)
         lower.builder.store(byte(1), address.inttoptr(byte.as_pointer()))
@@ -46,6 +47,6 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     measuring = coverage.Coverage.current()
     data = coverage.CoverageData(measuring.config.data_file, suffix=True)
-    found = {path: [line for line in range(LONGEST) if lines[line]] for path, lines in ran.items()}
+    found = {path: [line for line, mark in enumerate(lines) if mark] for path, lines in ran.items()}
     data.add_lines(found)
     data.write()
