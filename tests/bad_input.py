@@ -13,8 +13,7 @@ import reference_crops
 import reference_gradients
 import roi_numba
 from operators import OPERATORS
-from strategies import values
-from test_forward import result_dtype
+from strategies import result_dtype, values
 
 SHAPE = (2, 3, 8, 9)
 SIZE = (2, 3)

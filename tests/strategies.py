@@ -30,6 +30,10 @@ HUGE = [
 ]
 
 
+def result_dtype(dtype):
+    return dtype if dtype.kind in "fV" else np.dtype(np.float32)  # V: bfloat16
+
+
 class Call(NamedTuple):
     """The arguments every operator has; ``input`` is (N, C, H, W)."""
 

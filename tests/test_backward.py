@@ -13,8 +13,8 @@ import roi_numba
 from arrays import MATRIX, bits
 from operators import MAXIMA, MEANS, ids
 from roi_numba import _derivatives
-from strategies import FLOATS, INTEGERS, SEEDS, Call, as_boxes, calls, values
-from test_forward import accumulator, assert_close, result_dtype
+from strategies import FLOATS, INTEGERS, SEEDS, Call, as_boxes, calls, result_dtype, values
+from test_forward import accumulator, assert_close
 from test_reference_gradients import CASES, SMOOTH, a_call
 from thread_scenarios import draw_boxes
 

@@ -19,6 +19,7 @@ from strategies import (
     exact_calls,
     inside_calls,
     large_calls,
+    result_dtype,
     specials,
     values,
 )
@@ -29,10 +30,6 @@ MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
 
 def accumulator(dtype):
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
-
-
-def result_dtype(dtype):
-    return dtype if dtype.kind in "fV" else np.dtype(np.float32)  # V: bfloat16
 
 
 def tolerance(call, expected):

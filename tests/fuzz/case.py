@@ -184,10 +184,6 @@ def size_of(random, case):
     return size, pair
 
 
-def result_dtype(dtype):
-    return dtype if dtype.kind in "fV" else np.dtype(np.float32)
-
-
 def put_out(case, shape, dtype, inputs):
     """An `out` of the right shape, or perhaps over memory that is read."""
     random = case.random

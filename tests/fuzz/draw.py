@@ -6,6 +6,7 @@ from random import Random
 import numpy as np
 
 from operators import OPERATORS
+from strategies import result_dtype
 
 from .case import (
     Case,
@@ -15,7 +16,6 @@ from .case import (
     put_boxes,
     put_maps,
     put_out,
-    result_dtype,
     rows_of,
     size_of,
     through_dlpack,
