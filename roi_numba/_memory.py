@@ -99,7 +99,8 @@ class Memory:
         """
         corners, numbers, name = _checks.regions(boxes, numbers, images, self, indices)
         numbers = _checks.box_values(corners, numbers, name, images, check)
-        return np.ascontiguousarray(corners), numbers
+        corners = np.ascontiguousarray(corners)
+        return corners if corners.flags.aligned else corners.copy(), numbers
 
     def joined(self, parts: list[Any], counts: list[int]) -> tuple[Any, Any]:
         """Corners and image numbers of the images' boxes; how many, and those that are there."""

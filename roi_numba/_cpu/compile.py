@@ -8,7 +8,7 @@ import os
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from numba import config, types
@@ -197,6 +197,23 @@ class Kernel(CPUDispatcher):
         # No folder can be written: compile in every process.
         with suppress(RuntimeError, OSError):
             self._cache = SourceKeyedCache(self.py_func)
+        self._machine_code: dict[Any, Callable[..., Any]] = {}
+
+    def typed(self, key: Any) -> Callable[..., Any]:
+        """Itself, to be called with arguments whose types are all told by `key`.
+
+        For every call Numba asks each argument for its type, to find the code for them all: here
+        it does so for the first call with a key, and never again (a tiny call, two kernels: 29 ->
+        25 µs).  Code for one type reads another's bits as its own, so a key must tell all that
+        differs; every test looks at that (`tests/conftest.py`).
+        """
+        return self._machine_code.get(key) or partial(self._find, key)
+
+    def _find(self, key: Any, *arguments: Any) -> Any:
+        result = self(*arguments)
+        signature = tuple([self.typeof_pyval(argument) for argument in arguments])
+        self._machine_code[key] = self.overloads[signature].entry_point
+        return result
 
     def compile(self, sig: Any) -> Any:
         """Compile for one signature at LLVM_LEVEL."""
@@ -215,9 +232,12 @@ class Kernel(CPUDispatcher):
                     gc.enable()
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+def kernel(function: Callable[..., Any]) -> Any:
     """Make a function a `Kernel`, or leave it as it is under ``NUMBA_DISABLE_JIT=1``."""
-    return function if config.DISABLE_JIT else Kernel(function)
+    if not config.DISABLE_JIT:
+        return Kernel(function)
+    function.typed = lambda key: function  # type: ignore[attr-defined]
+    return function
 
 
 def named_after(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -116,6 +116,7 @@ def _rounds(
     blocks = -(-source_layout.channels // lanes)
 
     start = 0
+    types = features.dtype, output.dtype, argmax is None
     while start < len(corners):
         stop, table, order, groups, cost, large = tabulate(
             rule, reduce, corners, images, start, bins, sizes, options, like, motion
@@ -130,7 +131,7 @@ def _rounds(
         jobs: list[tuple[Any, tuple[int, int]]] = []
         for kernel, some in zip(kernels, (groups, large), strict=True):
             if len(some):
-                work = partial(kernel, *shared, order, some, *last)
+                work = partial(kernel.typed(types), *shared, order, some, *last)
                 if cost * blocks <= PORTION_COST and some is groups:
                     ends = [0, len(some) * blocks]
                 else:

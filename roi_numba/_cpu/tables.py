@@ -286,6 +286,7 @@ def tabulate(
     windows = np.empty((count + 1, 6), np.int64)
     longest = max(sizes)
     moved, velocity = motion or (-1, corners)
+    types = corners.dtype, like.dtype
     stop = start
     while stop == start:
         index, weight = np.empty(capacity, np.int32), np.empty(capacity, like.dtype)
@@ -297,14 +298,14 @@ def tabulate(
                 per_box, runs,
             )  # fmt: skip
             sums, position = np.zeros((3, longest), corners.dtype), np.zeros(longest, np.int32)
-            stop, n, cost, large = rates_of(rule)(
+            stop, n, cost, large = rates_of(rule).typed(types)(
                 corners, images, start, bins, sizes, options, table, order, groups, windows, sums,
                 position, lanes,
             )  # fmt: skip
         elif reduce == "mean":
             table = Bands(begin, index, weight, per_box, np.empty((capacity, 2), np.int32))
             sums, position = np.zeros(longest, corners.dtype), np.zeros(longest, np.int32)
-            stop, n, cost, large = bands_of(rule, motion is not None)(
+            stop, n, cost, large = bands_of(rule, motion is not None).typed(types)(
                 corners, velocity, moved, images, start, bins, sizes, options, table, order,
                 groups, windows, sums, position, lanes,
             )  # fmt: skip
@@ -314,7 +315,7 @@ def tabulate(
             if not placed:
                 table = Steep(*table, *np.empty((4, capacity), like.dtype))
             apart = 2 if reduce == "max_corner" else 1
-            stop, n, cost, large = items_of(rule, not placed)(
+            stop, n, cost, large = items_of(rule, not placed).typed(types)(
                 corners, images, start, bins, sizes, options, apart, table, order, groups, windows,
                 lanes,
             )  # fmt: skip
