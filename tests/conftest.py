@@ -19,7 +19,7 @@ _common = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.register_profile("quick", _common, max_examples=20)
-settings.register_profile("full", _common, max_examples=300)
+settings.register_profile("full", _common, max_examples=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
