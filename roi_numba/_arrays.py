@@ -227,6 +227,8 @@ def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]
     itemsize = array.itemsize
     if array.dtype.char == "e":
         array = array.view(FLOAT16)
+    elif array.dtype.kind == "V":  # its records may be called aligned, which is another type
+        array = array.view(BFLOAT16)
     flags = array.flags
     if flags.c_contiguous and flags.writeable:
         b, c, d = array.shape[1:]

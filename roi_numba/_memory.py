@@ -99,8 +99,7 @@ class Memory:
         """
         corners, numbers, name = _checks.regions(boxes, numbers, images, self, indices)
         numbers = _checks.box_values(corners, numbers, name, images, check)
-        corners = np.ascontiguousarray(corners)
-        return corners if corners.flags.aligned else corners.copy(), numbers
+        return np.ascontiguousarray(corners), numbers
 
     def joined(self, parts: list[Any], counts: list[int]) -> tuple[Any, Any]:
         """Corners and image numbers of the images' boxes; how many, and those that are there."""

@@ -25,7 +25,8 @@ class Rule(NamedTuple):
     """What an operator is along one axis: its options and four ``@scalar`` functions.
 
     ``options(...)``
-        The operator's own options, checked -> those of the y and of the x axis.
+        The operator's own options, checked -> those of the y and of the x axis, always of the same
+        types: code is compiled for those of the first call.
     ``span(low, high, bins, options)``
         A box from ``low`` to ``high`` in image pixels -> whatever the others need to know of it.
     ``entries(span, p, bins, size, options)``

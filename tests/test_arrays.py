@@ -69,6 +69,17 @@ def test_layout_of_input(operator, reduction, layout):
 
 
 @EVERY_OPERATOR
+def test_records_that_are_called_aligned(operator):
+    """They equal the library's own for bfloat16, and Numba tells them apart."""
+    plain = features(ml_dtypes.bfloat16)
+    expected = operator.function(plain, BOXES, SIZE).view(np.uint16)
+    for align in (False, True):
+        dtype = np.dtype([("bfloat16", np.uint16)], align=align)
+        found = operator.function(plain.view(dtype), BOXES, SIZE)
+        np.testing.assert_array_equal(found.view(np.uint16), expected)
+
+
+@EVERY_OPERATOR
 def test_memory_map(operator, tmp_path):
     input = mapped(features(), tmp_path)
     output = operator.function(input, BOXES, SIZE)

@@ -365,12 +365,12 @@ for name in sys.argv[1:]:
 
 def test_operators_from_the_cache_and_not(tmp_path):
     """Each keeps its own rule, whichever was compiled here and whichever in another process."""
-    empty, mixed = tmp_path / "empty", tmp_path / "mixed"
+    has_warp, has_align = tmp_path / "warp", tmp_path / "align"
     alone = {
         name: run_python(TABLES, name, NUMBA_CACHE_DIR=folder)
-        for name, folder in [("warp", empty), ("align", mixed)]
+        for name, folder in [("warp", has_warp), ("align", has_align)]
     }
-    for folder in (mixed, empty):  # now the one that comes first is compiled, now the other
+    for folder in (has_align, has_warp):  # now the one that comes first is compiled, now the other
         assert run_python(TABLES, "warp", "align", NUMBA_CACHE_DIR=folder) == (
             alone["warp"] + alone["align"]
         )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
-from numba import config, types
+from numba import config, typeof, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -108,8 +108,8 @@ class SourceKeyedCache(FunctionCache):
         """Return code from the cache, or None.
 
         Numba's own first imports all that a function may be compiled with, scipy.linalg included:
-        two thirds of the first call with a warm cache (0.32 -> 0.1 s).  Code that is compiled needs
-        of that the reference counts alone; where there is none the compiler imports it.
+        most of the first call with a warm cache (0.32 -> 0.08 s).  Compiled code needs of that
+        Numba's runtime alone; where there is no code the compiler imports the rest.
         """
         with suppress(*DAMAGE):
             rtsys.initialize(target_context)
@@ -213,13 +213,14 @@ class Kernel(CPUDispatcher):
         For every call Numba asks each argument for its type, to find the code for them all: here
         it does so for the first call with a key, and never again (a tiny call, two kernels: 29 ->
         25 µs).  Code for one type reads another's bits as its own, so a key must tell all that
-        differs; every test looks at that (`tests/conftest.py`).
+        differs; tests and random calls look at that (`tests/key_watch.py`).  A profiler sees the
+        code as a builtin.
         """
         return self._machine_code.get(key) or partial(self._find, key)
 
     def _find(self, key: Any, *arguments: Any) -> Any:
         result = self(*arguments)
-        signature = tuple([self.typeof_pyval(argument) for argument in arguments])
+        signature = tuple([typeof(argument) for argument in arguments])
         self._machine_code[key] = self.overloads[signature].entry_point
         return result
 

@@ -9,6 +9,8 @@ import time
 import traceback
 import warnings
 
+from key_watch import keys_watched
+
 from .draw import draw
 from .judge import Judge
 from .leaks import LeakWatch, resident
@@ -25,6 +27,11 @@ def work(seed, first, step, stop, deadline, state, failed):
     """Judge every case from `first` on, `step` apart; say where it is in `state`."""
     faulthandler.enable()
     warnings.simplefilter("error")
+    with keys_watched():
+        _work(seed, first, step, stop, deadline, state, failed)
+
+
+def _work(seed, first, step, stop, deadline, state, failed):
     judge, watch, failures = Judge(), LeakWatch(), 0
     for index in range(first, stop, step):
         if time.time() > deadline or failures >= ENOUGH:
