@@ -24,10 +24,11 @@ ARCHITECTURES = [
     for digits in os.environ.get("ROI_NUMBA_CUDA_ARCHS", "sm_90").replace("sm_", "").split(",")
 ]
 
-MOST_REGISTERS = {"float32": 128, "float64": 144}
+MOST_REGISTERS = {"float32": 128, "float64": 168}
 """Of a thread, by what is computed in it: with 128, four blocks of 128 threads are on a
-multiprocessor at a time, else three.  Maxima on pyramids that are named hold places, pointers and
-four names of 64 bits each: they have the larger bound."""
+multiprocessor at a time, with 168 three (a roi_pool of float64 on a pyramid, named, has 153).
+Maxima on pyramids that are named hold places, pointers and four names of 64 bits each: they have
+the larger bound."""
 
 MOST_OF_VECTORS = {"float32": 96, "float64": 128}
 """Of a thread that takes 16 bytes of channels at once: five blocks and four."""
