@@ -22,7 +22,8 @@ import numpy
 def timed(work):
     elapsed, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - elapsed, time.process_time() - cpu
+    # Nanoseconds are all the clocks tell, and 40,000 times are kept.
+    return round(time.perf_counter() - elapsed, 9), round(time.process_time() - cpu, 9)
 
 def first():
     global run
