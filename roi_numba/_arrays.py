@@ -60,8 +60,12 @@ def _is_bfloat16(array: Any) -> bool:
 
 
 def marked(array: Any) -> Any:
-    """The array itself; one of ml_dtypes' bfloat16 as the library knows it."""
-    return array.view(BFLOAT16) if array.dtype.kind == "V" and _is_bfloat16(array) else array
+    """The array itself; one of bfloat16, of ml_dtypes or of records, as the library knows it.
+
+    Records that are called aligned equal the library's, and Numba tells them apart.
+    """
+    bits = array.dtype.kind == "V" and (_is_bfloat16(array) or array.dtype == BFLOAT16)
+    return array.view(BFLOAT16) if bits else array
 
 
 def owner(name: str, array: Any) -> Any:
@@ -227,8 +231,6 @@ def flat_memory(array: NDArray[Any]) -> tuple[NDArray[Any], int, tuple[int, ...]
     itemsize = array.itemsize
     if array.dtype.char == "e":
         array = array.view(FLOAT16)
-    elif array.dtype.kind == "V":  # its records may be called aligned, which is another type
-        array = array.view(BFLOAT16)
     flags = array.flags
     if flags.c_contiguous and flags.writeable:
         b, c, d = array.shape[1:]

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from operators import REDUCTIONS, ids
+from small_kernel import NEEDED, compilation
 from subprocesses import run as run_python
 
-NEEDED = "numba-cuda and CuPy are not installed: extra cuda12 or cuda13"
-compilation = pytest.importorskip("roi_numba._cuda.compile", reason=NEEDED, exc_type=ImportError)
 launching = pytest.importorskip("roi_numba._cuda.launch", reason=NEEDED, exc_type=ImportError)
 simulator = pytest.importorskip("roi_numba._cuda.simulator", reason=NEEDED, exc_type=ImportError)
 engine = pytest.importorskip("roi_numba._cuda.engine", reason=NEEDED, exc_type=ImportError)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from operators import REDUCTIONS, ids
+from small_kernel import NEEDED
 
-NEEDED = "numba-cuda and CuPy are not installed: extra cuda12 or cuda13"
 engine = pytest.importorskip("roi_numba._cuda.engine", reason=NEEDED, exc_type=ImportError)
 levels = pytest.importorskip("roi_numba._cuda.levels", reason=NEEDED, exc_type=ImportError)
 launching = pytest.importorskip("roi_numba._cuda.launch", reason=NEEDED, exc_type=ImportError)

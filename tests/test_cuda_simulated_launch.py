@@ -5,9 +5,9 @@ import textwrap
 import numpy as np
 import pytest
 
+from small_kernel import NEEDED
 from subprocesses import run as run_python
 
-NEEDED = "numba-cuda and CuPy are not installed: extra cuda12 or cuda13"
 pytest.importorskip("roi_numba._cuda.launch", reason=NEEDED, exc_type=ImportError)
 
 SIMULATED = """

@@ -23,15 +23,11 @@ ENOUGH = 20
 """Failures after which a process gives up."""
 
 
+@keys_watched()
 def work(seed, first, step, stop, deadline, state, failed):
     """Judge every case from `first` on, `step` apart; say where it is in `state`."""
     faulthandler.enable()
     warnings.simplefilter("error")
-    with keys_watched():
-        _work(seed, first, step, stop, deadline, state, failed)
-
-
-def _work(seed, first, step, stop, deadline, state, failed):
     judge, watch, failures = Judge(), LeakWatch(), 0
     for index in range(first, stop, step):
         if time.time() > deadline or failures >= ENOUGH:
