@@ -275,6 +275,21 @@ def test_vjp_and_jvp(operator, options):
     torch.testing.assert_close((gradient * tangent).sum(), pulled)
 
 
+@EVERY_REDUCTION
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_rates_of_short_floats(operator, options, dtype):
+    """Each way a box moves gives float32, and their sum is rounded once."""
+    function, (map, corners) = calling(operator, options), arguments()
+    short, motion = (map / 7).to(dtype), corners.cos()
+
+    def rate(map):
+        return torch.func.jvp(lambda boxes: function(map, boxes), (corners,), (motion,))
+
+    (output, tangent), (wide_output, wide) = rate(short), rate(short.float())
+    assert torch.equal(output, wide_output.to(dtype))
+    assert torch.equal(tangent, wide.to(dtype))
+
+
 def batch(tensor, dim):
     """Three of a kind along a new axis, or just the one."""
     return tensor if dim is None else torch.stack([tensor, tensor * 0.9, tensor * 0.8], dim)
