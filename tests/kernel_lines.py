@@ -6,6 +6,7 @@ a byte of its own.  (NUMBA_JIT_COVERAGE=1 counts lines that were compiled, wheth
 """
 
 import ctypes
+import inspect
 from pathlib import Path
 
 import coverage
@@ -38,10 +39,21 @@ def lower_and_mark(lower, instruction):
     _lower(lower, instruction)
 
 
+def for_others_only(method):
+    """A method of the cache that does nothing for kernels of the package."""
+
+    def called(cache, *arguments):
+        ours = inspect.getsourcefile(cache._py_func).startswith(PACKAGE)
+        return None if ours else method(cache, *arguments)
+
+    return called
+
+
 def pytest_configure(config):
     Lower.lower_inst = lower_and_mark
     # The addresses are this process's: nothing is kept, and nothing that has none is loaded.
-    SourceKeyedCache.load_overload = SourceKeyedCache.save_overload = lambda *_: None
+    for name in ("load_overload", "save_overload"):
+        setattr(SourceKeyedCache, name, for_others_only(getattr(SourceKeyedCache, name)))
 
 
 def pytest_unconfigure(config):

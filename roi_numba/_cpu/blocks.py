@@ -4,6 +4,7 @@ from collections import namedtuple
 
 from .compile import inline
 from .lanes import gather_tile, load, prefetch, read, scatter_tile, splat, store, write
+from .plan import IMAGE, X0, X1, Y0, Y1, item_at
 from .streams import STREAMED, stream, stream_lanes
 
 Layout = namedtuple("Layout", "origin stride channels channel_stride height_stride width_stride")
@@ -14,24 +15,42 @@ Layout.__doc__ = """Where element (i, c, y, x) of a 4-D array lies in its flat m
 
 
 @inline
-def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch):
-    """Copy a region of `lanes` channels from `channel` on into scratch."""
-    channels = min(lanes, layout.channels - channel)
+def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch, blocks=1, plane=0):
+    """Copy a region of `lanes` channels from `channel` on into scratch.
+
+    More `blocks`, if channels lie next to each other, follow ``plane`` elements apart; the last may
+    have fewer channels.
+    """
     at = layout.origin + image * layout.stride + channel * layout.channel_stride
-    zero = splat(scratch.dtype.type(0), scratch)
-    position = 0
-    if layout.channel_stride == 1 and channels == lanes:
+    first = 0
+    if layout.channel_stride == 1 and channel + lanes <= layout.channels:
+        whole = min(blocks, (layout.channels - channel) // lanes)
+        position = 0
         for y in range(y0, y1):
             index = at + y * layout.height_stride + x0 * layout.width_stride
+            if whole == 1:  # the other loop is a third slower there
+                for _ in range(x0, x1):
+                    store(scratch, position, load(source, index, scratch))
+                    index += layout.width_stride
+                    position += lanes
+                continue
             for _ in range(x0, x1):
-                store(scratch, position, load(source, index, scratch))
+                for block in range(whole):
+                    line = load(source, index + block * lanes, scratch)
+                    store(scratch, position + block * plane, line)
                 index += layout.width_stride
                 position += lanes
-        return
+        if whole == blocks:
+            return
+        at += whole * lanes
+        channel += whole * lanes
+        first = whole * plane
+    channels = min(lanes, layout.channels - channel)
+    zero = splat(scratch.dtype.type(0), scratch)
     for y in range(y0, y1):
         for x in range(x0, x1, lanes):
             index = at + y * layout.height_stride + x * layout.width_stride
-            position = ((y - y0) * (x1 - x0) + x - x0) * lanes
+            position = first + ((y - y0) * (x1 - x0) + x - x0) * lanes
             # A tile may read past the region and write past its row of scratch, as long as
             # there is memory: the next row, or the spare tile at the end, takes the overflow.
             # Strides may be negative, so the run that ends last may be the first.
@@ -49,7 +68,7 @@ def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch):
 
 
 @inline
-def expect(source, layout, image, channel, lanes, y0, y1, x0, x1):
+def expect(source, layout, image, channel, lanes, y0, y1, x0, x1, blocks=1):
     """Ask for a region that is packed soon, if channels lie next to each other.
 
     Its pixels are lines far apart, which the CPU does not foresee (a map of 17 MB, 1024 channels:
@@ -58,11 +77,34 @@ def expect(source, layout, image, channel, lanes, y0, y1, x0, x1):
     if layout.channel_stride == 1 and channel < layout.channels:
         at = layout.origin + image * layout.stride + channel
         for y in range(y0, y1):
-            index = at + y * layout.height_stride + x0 * layout.width_stride
-            for _ in range(x0, x1):
-                prefetch(source, index)
-                prefetch(source, index + lanes - 1)  # on the next line, unless both are one
-                index += layout.width_stride
+            for block in range(blocks):
+                index = at + y * layout.height_stride + x0 * layout.width_stride + block * lanes
+                for _ in range(x0, x1):
+                    prefetch(source, index)
+                    prefetch(source, index + lanes - 1)  # on the next line, unless both are one
+                    index += layout.width_stride
+
+
+@inline
+def pack_item(number, last, groups, source, layout, lanes, together, scratch, plane):
+    """Pack the region of a work item and ask for the next one's, if that is before ``last``.
+
+    An item has ``together`` blocks of channels, or those there are.  Returns its group, its first
+    channel and how many blocks it has.
+    """
+    group, channel = item_at(number, groups, layout, together * lanes)
+    blocks = min(together, (layout.channels - channel + lanes - 1) // lanes)
+    pack(
+        source, layout, groups[group, IMAGE], channel, lanes, groups[group, Y0], groups[group, Y1],
+        groups[group, X0], groups[group, X1], scratch, blocks, plane,
+    )  # fmt: skip
+    if number + 1 < last:
+        coming, begin = item_at(number + 1, groups, layout, together * lanes)
+        expect(
+            source, layout, groups[coming, IMAGE], begin, lanes, groups[coming, Y0],
+            groups[coming, Y1], groups[coming, X0], groups[coming, X1], together,
+        )  # fmt: skip
+    return group, channel, blocks
 
 
 FEW = 4
@@ -91,13 +133,35 @@ def cells_for(bins):
 
 
 @inline
-def unpack(cells, target, layout, box, channel, lanes, height, width):
+def unpack(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     """Copy the bins of one box out of scratch, where they begin.
 
-    ``cells`` that have room for them twice may be streamed.
+    ``cells`` that have room for them twice may be streamed.  Those of more `blocks`, if channels
+    lie next to each other, follow; the last may have fewer channels.
     """
-    channels = min(lanes, layout.channels - channel)
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
+    position = 0
+    if layout.channel_stride == 1 and channel + lanes <= layout.channels:
+        whole = min(blocks, (layout.channels - channel) // lanes)
+        large = target.size >= STREAMED
+        plane = height * width * lanes
+        for y in range(height):
+            index = at + y * layout.height_stride
+            for _ in range(width):
+                for block in range(whole):
+                    line = load(cells, position + block * plane, cells)
+                    if large:
+                        stream_lanes(target, index + block * lanes, line)
+                    else:
+                        store(target, index + block * lanes, line)
+                index += layout.width_stride
+                position += lanes
+        if whole == blocks:
+            return
+        at += whole * lanes
+        channel += whole * lanes
+        position = whole * plane
+    channels = min(lanes, layout.channels - channel)
     if layout.width_stride == 1 and layout.height_stride == width:
         height, width = 1, height * width
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
@@ -110,19 +174,6 @@ def unpack(cells, target, layout, box, channel, lanes, height, width):
         for y in range(height):
             index = at + y * layout.height_stride
             _turn(cells, y * width, width, target, index, layout.channel_stride, lanes)
-        return
-    position = 0
-    if layout.channel_stride == 1 and channels == lanes:
-        large = target.size >= STREAMED
-        for y in range(height):
-            index = at + y * layout.height_stride
-            for _ in range(width):
-                if large:
-                    stream_lanes(target, index, load(cells, position, cells))
-                else:
-                    store(target, index, load(cells, position, cells))
-                index += layout.width_stride
-                position += lanes
         return
     for y in range(height):
         index = at + y * layout.height_stride

@@ -133,15 +133,21 @@ def _each_sample(context, builder, lanes, arrays, place, ranges, visit):
 
 @intrinsic
 def highest(
-    typingctx, source, index, weight, next_weight, pitch, first_y, last_y, first_x, last_x
+    typingctx, source, at, index, weight, next_weight, pitch, first_y, last_y, first_x, last_x
 ):  # fmt: skip
-    """The largest of a bin's samples, of which there are some; -inf also where all are NaN."""
+    """The largest of a bin's samples, of which there are some; -inf also where all are NaN.
+
+    Pixel (0, 0) lies at ``at``.
+    """
     lanes = lanes_like(source)
 
     def codegen(context, builder, signature, args):
-        arrays = list(zip((source, index, weight, next_weight), args[:4], strict=True))
-        pitch, *ranges = args[4:]
-        place = pitch.type(0), pitch.type(1), pitch.type(1), pitch
+        source_array, at, *tables, pitch, first_y, last_y, first_x, last_x = args
+        arrays = list(
+            zip((source, index, weight, next_weight), (source_array, *tables), strict=True)
+        )
+        ranges = first_y, last_y, first_x, last_x
+        place = at, pitch.type(1), pitch.type(1), pitch
         vector = context.get_value_type(lanes)
         best = cgutils.alloca_once_value(builder, broadcast(vector, float("-inf")))
 
@@ -153,7 +159,7 @@ def highest(
         return builder.load(best)
 
     intp = types.intp
-    signature = lanes(source, index, weight, next_weight, intp, intp, intp, intp, intp)
+    signature = lanes(source, intp, index, weight, next_weight, intp, intp, intp, intp, intp)
     return signature, codegen
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import cells_for, expect, pack, unpack
+from .blocks import cells_for, pack, pack_item, unpack
 from .compile import inline, kernel
 from .lanes import add_scaled, combine, load, splat, store
 from .plan import (
@@ -12,9 +12,6 @@ from .plan import (
     LAST,
     SCRATCH_PIXELS,
     X0,
-    X1,
-    Y0,
-    Y1,
     item_at,
     next_chunk,
     scratch_pixels,
@@ -27,8 +24,11 @@ ROWS_PIXELS = 512
 
 
 @inline
-def pool_box(scratch, x0, bins, table, k, rows, cells, lanes):
-    """One box whose region lies in scratch: rows first, then columns."""
+def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes):
+    """One box whose region lies in scratch: rows first, then columns.
+
+    Column 0 of the map would begin at ``scratch[at]``; the bins go to ``cells[to:]``.
+    """
     begin, offsets, weights, runs = table.begin, table.index, table.weight, table.runs
     height, width = bins
     bin_y = k * (height + width)
@@ -40,46 +40,49 @@ def pool_box(scratch, x0, bins, table, k, rows, cells, lanes):
     for p0 in range(0, height, share):
         p1 = min(height, p0 + share)
         for p in range(p0, p1):
-            to = (p - p0) * columns * lanes
+            row = (p - p0) * columns * lanes
             for run in range(table.runs_begin[k], table.runs_begin[k + 1]):
                 combine(
-                    scratch, (runs[run, 0] - x0) * lanes, lanes,
+                    scratch, at + runs[run, 0] * lanes, lanes,
                     offsets, weights, begin[bin_y + p], begin[bin_y + p + 1],
-                    rows, to, lanes, runs[run, 1],
+                    rows, row, lanes, runs[run, 1],
                 )  # fmt: skip
-                to += runs[run, 1] * lanes
+                row += runs[run, 1] * lanes
         for q in range(width):
             combine(
                 rows, 0, columns * lanes,
                 offsets, weights, begin[bin_x + q], begin[bin_x + q + 1],
-                cells, (p0 * width + q) * lanes, width * lanes, p1 - p0,
+                cells, to + (p0 * width + q) * lanes, width * lanes, p1 - p0,
             )  # fmt: skip
 
 
 @kernel
 def contract(
     source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
-    like, first_item, last_item,
+    like, together, first_item, last_item,
 ):  # fmt: skip
-    """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
+    """Pool the items (group, blocks of channels) from ``first_item`` up to ``last_item``.
 
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
     """
     lanes = LANE_BYTES // like.itemsize
     pixels = scratch_pixels(groups)
-    scratch = np.empty((pixels + lanes) * lanes, like.dtype)
+    plane, box_cells = pixels * lanes, bins[0] * bins[1] * lanes
+    scratch = np.empty(together * plane + lanes * lanes, like.dtype)
     rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
-    cells = np.empty(cells_for(bins[0] * bins[1]) * lanes, like.dtype)
+    cells = np.empty(max(cells_for(bins[0] * bins[1]) * lanes, together * box_cells), like.dtype)
     for item in range(first_item, last_item):
-        group, channel = item_at(item, groups, source_layout, lanes)
-        y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
-        image = groups[group, IMAGE]
-        pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
-        expect(source, source_layout, image, channel + lanes, lanes, y0, y1, x0, x1)
+        group, channel, blocks = pack_item(
+            item, last_item, groups, source, source_layout, lanes, together, scratch, plane
+        )
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
-            pool_box(scratch, x0, bins, table, k, rows, cells, lanes)
-            unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
+            for block in range(blocks):
+                at = block * plane - groups[group, X0] * lanes
+                pool_box(scratch, at, bins, table, k, rows, cells, block * box_cells, lanes)
+            unpack(
+                cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
+            )
     fence()
 
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from .blocks import cells_for, expect, pack, unpack
+from .blocks import cells_for, pack, pack_item, unpack
 from .candidates import compete, highest, largest, lowest, store_names
 from .compile import inline, kernel
 from .lanes import item, splat, store
-from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, Y0, Y1, item_at, next_chunk, scratch_pixels
+from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, item_at, next_chunk, scratch_pixels
 from .streams import fence
 from .vectors import LANE_BYTES
 
@@ -27,18 +27,19 @@ def _unpack_names(names, labels, layout, box, channel, lanes, bins):
 @kernel
 def maximum(
     source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
-    whole, labels, labels_layout, like, places, first_item, last_item,
+    whole, labels, labels_layout, like, places, together, first_item, last_item,
 ):  # fmt: skip
-    """Pool the items (group, channel block) from ``first_item`` up to ``last_item``.
+    """Pool the items (group, blocks of channels) from ``first_item`` up to ``last_item``.
 
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
     ``whole``: all entries are whole pixels.  ``labels`` is None if argmax is not wanted.
     """
     lanes = LANE_BYTES // like.itemsize
     pixels = scratch_pixels(groups)
-    scratch = np.empty((pixels + lanes) * lanes, like.dtype)
+    plane = pixels * lanes
+    scratch = np.empty(together * plane + lanes * lanes, like.dtype)
     count = bins[0] * bins[1]
-    cells = np.empty(cells_for(count) * lanes, like.dtype)
+    cells = np.empty(max(cells_for(count), together * count) * lanes, like.dtype)
     if labels is not None:  # what follows from None is not compiled
         names = np.empty(count * (lanes + NAME_LANES), np.int64)
     # Out of the loops, which would count references to the arrays at every step.
@@ -47,48 +48,51 @@ def maximum(
     zero, unknown = splat(like.dtype.type(0), like), splat(like.dtype.type(np.nan), like)
     nobody = splat(places.dtype.type(-1), places)
     for number in range(first_item, last_item):
-        group, channel = item_at(number, groups, source_layout, lanes)
-        y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
-        pitch = (x1 - x0) * lanes
-        image = groups[group, IMAGE]
-        pack(source, source_layout, image, channel, lanes, y0, y1, x0, x1, scratch)
-        expect(source, source_layout, image, channel + lanes, lanes, y0, y1, x0, x1)
+        group, channel, blocks = pack_item(
+            number, last_item, groups, source, source_layout, lanes, together, scratch, plane
+        )
+        pitch = (groups[group, X1] - groups[group, X0]) * lanes
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
             first_bin = k * (bins[0] + bins[1])
             cell = 0
-            for bin_y in range(first_bin, first_bin + bins[0]):
-                iy, end_y = item(begin, bin_y), item(begin, bin_y + 1)
-                for bin_x in range(first_bin + bins[0], first_bin + bins[0] + bins[1]):
-                    ix, end_x = item(begin, bin_x), item(begin, bin_x + 1)
-                    here = cell
-                    cell += 1
-                    some = iy < end_y and ix < end_x
-                    if some and labels is None:
-                        if whole:
-                            at = item(index, iy) + item(index, ix)
-                            best = largest(scratch, at, pitch, end_y - iy, end_x - ix)
-                            store(cells, here * lanes, best)
-                            continue
-                        best = highest(
-                            scratch, index, weight, next_weight, pitch, iy, end_y, ix, end_x
-                        )
-                        if not lowest(best):
-                            store(cells, here * lanes, best)
-                            continue
-                    best, row, column = zero, nobody, nobody
-                    if some:
-                        best, row, column = compete(
-                            scratch, 0, 1, 1, pitch, index, weight, next_weight, label, whole, iy,
-                            end_y, ix, end_x, unknown, nobody, nobody,
-                        )  # fmt: skip
-                    store(cells, here * lanes, best)
-                    if labels is not None:
-                        at = here * NAME_LANES
-                        store_names(names, at, count * NAME_LANES, row, column, stride[k])
-            unpack(cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1])
-            if labels is not None:
-                _unpack_names(names, labels, labels_layout, numbers[k], channel, lanes, bins)
+            for block in range(blocks):
+                for bin_y in range(first_bin, first_bin + bins[0]):
+                    iy, end_y = item(begin, bin_y), item(begin, bin_y + 1)
+                    for bin_x in range(first_bin + bins[0], first_bin + bins[0] + bins[1]):
+                        ix, end_x = item(begin, bin_x), item(begin, bin_x + 1)
+                        here = cell
+                        cell += 1
+                        some = iy < end_y and ix < end_x
+                        if some and labels is None:
+                            if whole:
+                                at = block * plane + item(index, iy) + item(index, ix)
+                                best = largest(scratch, at, pitch, end_y - iy, end_x - ix)
+                                store(cells, here * lanes, best)
+                                continue
+                            best = highest(
+                                scratch, block * plane, index, weight, next_weight, pitch, iy,
+                                end_y, ix, end_x,
+                            )  # fmt: skip
+                            if not lowest(best):
+                                store(cells, here * lanes, best)
+                                continue
+                        best, row, column = zero, nobody, nobody
+                        if some:
+                            best, row, column = compete(
+                                scratch, block * plane, 1, 1, pitch, index, weight, next_weight,
+                                label, whole, iy, end_y, ix, end_x, unknown, nobody, nobody,
+                            )  # fmt: skip
+                        store(cells, here * lanes, best)
+                        if labels is not None:
+                            at = (here - block * count) * NAME_LANES
+                            store_names(names, at, count * NAME_LANES, row, column, stride[k])
+                if labels is not None:
+                    at = channel + block * lanes
+                    _unpack_names(names, labels, labels_layout, numbers[k], at, lanes, bins)
+            unpack(
+                cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
+            )
     fence()
 
 

@@ -136,7 +136,7 @@ def bands_of(rule, moving):
     @named_after(name)
     def bands(
         corners, motion, moved, images, start, bins, sizes, options, table, order, groups, windows,
-        sums, position, lanes,
+        sums, position, lanes, together,
     ):  # fmt: skip
         stop = fill(
             corners, motion, moved, images, start, bins, sizes, options, table, windows, sums,
@@ -145,7 +145,7 @@ def bands_of(rule, moving):
         if lanes == 0:
             return stop, 0, 0, 0
         n, cost, large = arrange(
-            windows, images, start, stop - start, order, groups, bins[0] * bins[1]
+            windows, images, start, stop - start, order, groups, bins[0] * bins[1], together
         )
         place(table.begin, table.index, bins, order, groups, n, lanes, True)
         return stop, n, cost, large
@@ -249,13 +249,14 @@ def items_of(rule, steep):
     @kernel
     @named_after(name)
     def items(
-        corners, images, start, bins, sizes, options, apart, table, order, groups, windows, lanes
+        corners, images, start, bins, sizes, options, apart, table, order, groups, windows, lanes,
+        together,
     ):  # fmt: skip
         stop = fill(corners, images, start, bins, sizes, options, apart, table, windows)
         if lanes == 0:
             return stop, 0, 0, 0
         n, cost, large = arrange(
-            windows, images, start, stop - start, order, groups, bins[0] * bins[1]
+            windows, images, start, stop - start, order, groups, bins[0] * bins[1], together
         )
         place(table.begin, table.index, bins, order, groups, n, lanes, False)
         return stop, n, cost, large
@@ -265,15 +266,15 @@ def items_of(rule, steep):
 
 def tabulate(
     rule, reduce, corners, images, start, bins, sizes, options, like, motion=None, placed=True,
-    rates=False,
+    rates=False, together=1,
 ):  # fmt: skip
     """Tabulate as many boxes from ``start`` on as fit.
 
     ``motion``: an axis and how the corners move along it (`bands_of`).  Unless ``placed``, pixels
     stay pixels, nothing is grouped, and maxima have slopes.  ``rates``: means have `Rates`.
-    Returns the box to go on with, the
-    table, the order of its boxes, their groups and what those cost, and the groups that are too
-    large for scratch.
+    ``together``: blocks of channels that are packed together (`plan.arrange`).  Returns the box to
+    go on with, the table, the order of its boxes, their groups and what those cost, and the groups
+    that are too large for scratch.
     """
     lanes = LANE_BYTES // like.itemsize if placed else 0
     both = sum(bins)
@@ -307,7 +308,7 @@ def tabulate(
             sums, position = np.zeros(longest, corners.dtype), np.zeros(longest, np.int32)
             stop, n, cost, large = bands_of(rule, motion is not None).typed(types)(
                 corners, velocity, moved, images, start, bins, sizes, options, table, order,
-                groups, windows, sums, position, lanes,
+                groups, windows, sums, position, lanes, together,
             )  # fmt: skip
         else:
             next_weight, label = np.empty_like(weight), np.empty(capacity, np.int64)
@@ -317,7 +318,7 @@ def tabulate(
             apart = 2 if reduce == "max_corner" else 1
             stop, n, cost, large = items_of(rule, not placed).typed(types)(
                 corners, images, start, bins, sizes, options, apart, table, order, groups, windows,
-                lanes,
+                lanes, together,
             )  # fmt: skip
         capacity *= 2
     return stop, table, order[: stop - start], groups[:n], cost, groups[len(groups) - large :]
