@@ -146,16 +146,16 @@ def unpack(cells, target, layout, box, channel, lanes, height, width, blocks=1):
         large = target.size >= STREAMED
         plane = height * width * lanes
         for y in range(height):
-            index = at + y * layout.height_stride
-            for _ in range(width):
-                for block in range(whole):
-                    line = load(cells, position + block * plane, cells)
+            for block in range(whole):
+                index = at + y * layout.height_stride + block * lanes
+                cell = y * width * lanes + block * plane
+                for _ in range(width):
                     if large:
-                        stream_lanes(target, index + block * lanes, line)
+                        stream_lanes(target, index, load(cells, cell, cells))
                     else:
-                        store(target, index + block * lanes, line)
-                index += layout.width_stride
-                position += lanes
+                        store(target, index, load(cells, cell, cells))
+                    index += layout.width_stride
+                    cell += lanes
         if whole == blocks:
             return
         at += whole * lanes

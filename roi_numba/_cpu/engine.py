@@ -30,7 +30,9 @@ TOGETHER = 4
 as long."""
 
 ITEMS_A_THREAD = 8
-"""Work items there should be, or fewer blocks are packed together."""
+BOXES_A_GROUP = 16
+"""Of few items that are large, threads would wait for the last: work items there should be, or
+fewer blocks are packed together.  How many boxes share a region is known only afterwards."""
 
 SINGLE = np.empty(0, np.float32), np.empty(0, np.int32)
 DOUBLE = np.empty(0, np.float64), np.empty(0, np.int64)
@@ -122,8 +124,9 @@ def _rounds(
     whole = rule.argmax == "cell"
     lanes = LANE_BYTES // like.itemsize
     blocks = -(-source_layout.channels // lanes)
-    side_by_side = source_layout.channel_stride == 1 == target_layout.channel_stride
-    together = TOGETHER if side_by_side else 1
+    together = 1
+    if source_layout.channel_stride == 1 == target_layout.channel_stride:
+        together = blocks_together(blocks * (1 + len(corners) // BOXES_A_GROUP))
 
     start = 0
     types = features.dtype, output.dtype, argmax is None
@@ -141,9 +144,7 @@ def _rounds(
             last = whole, labels, labels_layout, like, places
         jobs: list[tuple[Any, tuple[int, int]]] = []
         if len(groups):
-            # Of few items that are large, threads would wait for the last.
-            enough = len(groups) * blocks // (ITEMS_A_THREAD * get_num_threads())
-            several = max(1, min(together, enough))
+            several = min(together, blocks_together(len(groups) * blocks))
             work = partial(kernels[0].typed(types), *shared, order, groups, *last, several)
             if cost * blocks <= PORTION_COST:
                 ends = [0, len(groups) * -(-blocks // several)]
@@ -156,6 +157,11 @@ def _rounds(
             jobs += [(work, portion) for portion in pairwise(ends)]
         yield jobs
         start = stop
+
+
+def blocks_together(items: int) -> int:
+    """How many blocks are packed together, if there are so many items of one block."""
+    return max(1, min(TOGETHER, items // (ITEMS_A_THREAD * get_num_threads())))
 
 
 def costs_of_items(
