@@ -6,7 +6,6 @@ a byte of its own.  (NUMBA_JIT_COVERAGE=1 counts lines that were compiled, wheth
 """
 
 import ctypes
-import inspect
 from pathlib import Path
 
 import coverage
@@ -43,7 +42,7 @@ def for_others_only(method):
     """A method of the cache that does nothing for kernels of the package."""
 
     def called(cache, *arguments):
-        ours = inspect.getsourcefile(cache._py_func).startswith(PACKAGE)
+        ours = cache._py_func.__code__.co_filename.startswith(PACKAGE)
         return None if ours else method(cache, *arguments)
 
     return called

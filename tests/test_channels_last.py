@@ -6,30 +6,24 @@ import pytest
 
 import roi_numba
 from arrays import GUARD, assert_same_bits
-from operators import MAXIMA, REDUCTIONS, ids
+from operators import MAXIMA, MEANS, REDUCTIONS, ids
+from roi_numba._cpu import engine
 
 DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8
-BLOCKS = {
-    "3 at a time": (400, 1),
-    "4, and the last incomplete": (549, 1),
-    "2, and the last incomplete": (549, 2),
-}
+MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
+CHANNELS = 117  # of float32 seven blocks and five channels
 SIZE, SCALE = (3, 2), 0.5
 
 
-@pytest.fixture(params=BLOCKS.values(), ids=BLOCKS)
-def channels(request):
-    """Channels, called with such a number of threads that so many blocks go together."""
-    before = roi_numba.get_num_threads()
-    channels, threads = request.param
-    roi_numba.set_num_threads(threads)
-    yield channels
-    roi_numba.set_num_threads(before)
+@pytest.fixture(params=[3, 4], ids="{} together".format)
+def together(request, monkeypatch):
+    """So many blocks are packed together, however few boxes there are."""
+    monkeypatch.setattr(engine, "blocks_together", lambda *_: request.param)
 
 
-def case(rng, channels, dtype, side, boxes):
-    """A map (2, side, side + 3, channels) and boxes, one off the map and one of NaN."""
-    features = 40 * rng.standard_normal((2, side, side + 3, channels))
+def case(rng, dtype, side, boxes):
+    """A map (2, side, side + 3, CHANNELS) and boxes, one off the map and one of NaN."""
+    features = 40 * rng.standard_normal((2, side, side + 3, CHANNELS))
     features = np.abs(features).astype(dtype) if dtype == np.uint8 else features.astype(dtype)
     if dtype != np.uint8:
         features[rng.random(features.shape) < 0.01] = np.nan
@@ -41,17 +35,23 @@ def case(rng, channels, dtype, side, boxes):
     return features, np.column_stack([rng.integers(0, 2, boxes), corners])
 
 
+def first(array):
+    """The same, channels first."""
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.usefixtures("together")
 @pytest.mark.parametrize(("side", "boxes"), [(9, 5), (40, 3), (40, 150)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
-@pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
-def test_the_bits_of_channels_first(operator, reduction, dtype, side, boxes, channels, rng):
-    features, rows = case(rng, channels, dtype, side, boxes)
+@MATRIX
+def test_the_bits_of_channels_first(operator, reduction, dtype, side, boxes, rng):
+    features, rows = case(rng, dtype, side, boxes)
     options = {"check_boxes": False, **operator.reductions[reduction]}
-    first = np.ascontiguousarray(features.transpose(0, 3, 1, 2))
-    expected = operator.function(first, rows, SIZE, SCALE, **options).transpose(0, 2, 3, 1)
+    expected = operator.function(first(features), rows, SIZE, SCALE, **options)
+    expected = expected.transpose(0, 2, 3, 1)
     found = operator.function(features, rows, SIZE, SCALE, channel_axis=-1, **options)
     assert_same_bits(found, expected)
-    wide = np.full((*expected.shape[:3], channels + 5), GUARD, expected.dtype)
+    wide = np.full((*expected.shape[:3], CHANNELS + 5), GUARD, expected.dtype)
     out = wide[..., 2:-3]
     operator.function(features, rows, SIZE, SCALE, channel_axis=-1, out=out, **options)
     assert_same_bits(out, expected)
@@ -59,12 +59,62 @@ def test_the_bits_of_channels_first(operator, reduction, dtype, side, boxes, cha
     assert (wide == GUARD).all()
 
 
+@pytest.mark.usefixtures("together")
 @pytest.mark.parametrize(("operator", "reduction"), MAXIMA, ids=ids)
-def test_the_winners_of_channels_first(operator, reduction, channels, rng):
-    features, rows = case(rng, channels, np.float32, 9, 20)
+def test_the_winners_of_channels_first(operator, reduction, rng):
+    features, rows = case(rng, np.float32, 9, 20)
     options = {"check_boxes": False, "return_argmax": True, **operator.reductions[reduction]}
-    first = np.ascontiguousarray(features.transpose(0, 3, 1, 2))
-    expected = operator.function(first, rows, SIZE, SCALE, **options)
+    expected = operator.function(first(features), rows, SIZE, SCALE, **options)
     found = operator.function(features, rows, SIZE, SCALE, channel_axis=-1, **options)
     for one, other in zip(found, expected, strict=True):
         assert_same_bits(one, other.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.usefixtures("together")
+@MATRIX
+def test_maps_turned_round(operator, reduction, rng):
+    """Rows and images from the last to the first, every other column; a box too large to pack."""
+    features, rows = case(rng, np.float32, 95, 12)
+    rows[2] = 1, -5, -5, 400, 400
+    turned = features.repeat(2, axis=2)[::-1, ::-1, ::2]
+    options = {"check_boxes": False, **operator.reductions[reduction]}
+    expected = operator.function(first(turned), rows, SIZE, SCALE, **options)
+    found = operator.function(turned, rows, SIZE, SCALE, channel_axis=-1, **options)
+    assert_same_bits(found, expected.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize(("operator", "reduction"), MEANS[:1] + MAXIMA[:1], ids=ids)
+def test_pyramids(operator, reduction, rng):
+    features, rows = case(rng, np.float32, 40, 60)
+    maps = [features, features[:, ::2, ::2], features[:, ::4, ::4]]
+    options = {
+        "spatial_scales": [0.5, 0.25, 0.125], "levels": rng.integers(0, 3, len(rows)),
+        "check_boxes": False, **operator.reductions[reduction],
+    }  # fmt: skip
+    expected = roi_numba.pyramid_pool(operator.function, list(map(first, maps)), rows, 3, **options)
+    found = roi_numba.pyramid_pool(operator.function, maps, rows, 3, channel_axis=-1, **options)
+    assert_same_bits(found, expected.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("threads", "groups", "blocks", "bins", "expected"),
+    [
+        (1, 1, 64, (7, 7), 4),
+        (2, 1, 64, (7, 7), 4),
+        (8, 1, 64, (7, 7), 1),
+        (8, 100, 64, (7, 7), 4),
+        (1, 1, 7, (7, 7), 1),  # too few for a thread
+        (1, 100, 3, (7, 7), 3),
+        (1, 100, 5, (7, 7), 3),  # and then 2
+        (1, 100, 1, (7, 7), 1),
+        (1, 100, 64, (65, 64), 1),  # bins that would fill a cache
+    ],
+)
+def test_how_many_go_together(threads, groups, blocks, bins, expected):
+    before = roi_numba.get_num_threads()
+    roi_numba.set_num_threads(threads)
+    try:
+        assert engine.blocks_together(groups, blocks, bins) == expected
+    finally:
+        roi_numba.set_num_threads(before)

@@ -15,6 +15,14 @@ Layout.__doc__ = """Where element (i, c, y, x) of a 4-D array lies in its flat m
 
 
 @inline
+def complete_blocks(layout, channel, lanes, blocks):
+    """How many of so many blocks from `channel` on lie next to each other and lack no channel."""
+    if layout.channel_stride != 1:
+        return 0
+    return min(blocks, (layout.channels - channel) // lanes)
+
+
+@inline
 def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch, blocks=1, plane=0):
     """Copy a region of `lanes` channels from `channel` on into scratch.
 
@@ -22,35 +30,34 @@ def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch, blocks=
     have fewer channels.
     """
     at = layout.origin + image * layout.stride + channel * layout.channel_stride
-    first = 0
-    if layout.channel_stride == 1 and channel + lanes <= layout.channels:
-        whole = min(blocks, (layout.channels - channel) // lanes)
+    complete = complete_blocks(layout, channel, lanes, blocks)
+    if complete:
         position = 0
         for y in range(y0, y1):
             index = at + y * layout.height_stride + x0 * layout.width_stride
-            if whole == 1:  # the other loop is a third slower there
+            if complete == 1:  # the other loop is a third slower there
                 for _ in range(x0, x1):
                     store(scratch, position, load(source, index, scratch))
                     index += layout.width_stride
                     position += lanes
                 continue
             for _ in range(x0, x1):
-                for block in range(whole):
+                for block in range(complete):
                     line = load(source, index + block * lanes, scratch)
                     store(scratch, position + block * plane, line)
                 index += layout.width_stride
                 position += lanes
-        if whole == blocks:
-            return
-        at += whole * lanes
-        channel += whole * lanes
-        first = whole * plane
+    if complete == blocks:
+        return
+    at += complete * lanes
+    channel += complete * lanes
+    start = complete * plane
     channels = min(lanes, layout.channels - channel)
     zero = splat(scratch.dtype.type(0), scratch)
     for y in range(y0, y1):
         for x in range(x0, x1, lanes):
             index = at + y * layout.height_stride + x * layout.width_stride
-            position = first + ((y - y0) * (x1 - x0) + x - x0) * lanes
+            position = start + ((y - y0) * (x1 - x0) + x - x0) * lanes
             # A tile may read past the region and write past its row of scratch, as long as
             # there is memory: the next row, or the spare tile at the end, takes the overflow.
             # Strides may be negative, so the run that ends last may be the first.
@@ -86,6 +93,12 @@ def expect(source, layout, image, channel, lanes, y0, y1, x0, x1, blocks=1):
 
 
 @inline
+def blocks_from(layout, channel, lanes, together):
+    """How many blocks there are from `channel` on, of those that go together."""
+    return min(together, (layout.channels - channel + lanes - 1) // lanes)
+
+
+@inline
 def pack_item(number, last, groups, source, layout, lanes, together, scratch, plane):
     """Pack the region of a work item and ask for the next one's, if that is before ``last``.
 
@@ -93,16 +106,17 @@ def pack_item(number, last, groups, source, layout, lanes, together, scratch, pl
     channel and how many blocks it has.
     """
     group, channel = item_at(number, groups, layout, together * lanes)
-    blocks = min(together, (layout.channels - channel + lanes - 1) // lanes)
+    blocks = blocks_from(layout, channel, lanes, together)
     pack(
         source, layout, groups[group, IMAGE], channel, lanes, groups[group, Y0], groups[group, Y1],
         groups[group, X0], groups[group, X1], scratch, blocks, plane,
     )  # fmt: skip
     if number + 1 < last:
-        coming, begin = item_at(number + 1, groups, layout, together * lanes)
+        next_group, begin = item_at(number + 1, groups, layout, together * lanes)
         expect(
-            source, layout, groups[coming, IMAGE], begin, lanes, groups[coming, Y0],
-            groups[coming, Y1], groups[coming, X0], groups[coming, X1], together,
+            source, layout, groups[next_group, IMAGE], begin, lanes, groups[next_group, Y0],
+            groups[next_group, Y1], groups[next_group, X0], groups[next_group, X1],
+            blocks_from(layout, begin, lanes, together),
         )  # fmt: skip
     return group, channel, blocks
 
@@ -140,34 +154,33 @@ def unpack(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     lie next to each other, follow; the last may have fewer channels.
     """
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
-    position = 0
-    if layout.channel_stride == 1 and channel + lanes <= layout.channels:
-        whole = min(blocks, (layout.channels - channel) // lanes)
+    complete = complete_blocks(layout, channel, lanes, blocks)
+    plane = height * width * lanes
+    if complete:
         large = target.size >= STREAMED
-        plane = height * width * lanes
         for y in range(height):
-            for block in range(whole):
+            for block in range(complete):
                 index = at + y * layout.height_stride + block * lanes
-                cell = y * width * lanes + block * plane
+                position = y * width * lanes + block * plane
                 for _ in range(width):
                     if large:
-                        stream_lanes(target, index, load(cells, cell, cells))
+                        stream_lanes(target, index, load(cells, position, cells))
                     else:
-                        store(target, index, load(cells, cell, cells))
+                        store(target, index, load(cells, position, cells))
                     index += layout.width_stride
-                    cell += lanes
-        if whole == blocks:
-            return
-        at += whole * lanes
-        channel += whole * lanes
-        position = whole * plane
+                    position += lanes
+    if complete == blocks:
+        return
+    at += complete * lanes
+    channel += complete * lanes
+    position = complete * plane
     channels = min(lanes, layout.channels - channel)
     if layout.width_stride == 1 and layout.height_stride == width:
         height, width = 1, height * width
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
         half = width * lanes
-        together = height == 1 and layout.channel_stride == width
-        if together and target.size >= STREAMED and cells.size >= 2 * half:
+        one_run = height == 1 and layout.channel_stride == width
+        if one_run and target.size >= STREAMED and cells.size >= 2 * half:
             _turn(cells, 0, width, cells, half, width, lanes)
             stream(cells, half, target, at, half)
             return

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays import flat_memory
-from .blocks import Layout
+from .blocks import TURNED, Layout
 from .contract import contract, contract_large
 from .maximum import maximum, maximum_large
 from .pages import empty
@@ -25,14 +25,15 @@ PORTION_COST = 200_000
 Ctrl-C is heard.  Each costs about 4 µs more (c4-head)."""
 
 TOGETHER = 4
-"""Blocks of channels that are packed and written together where channels lie next to each other:
-256 bytes of a pixel or bin, not 64, which lie 4 KB apart.  To write c4-head's 60 MB so takes half
-as long."""
+"""Blocks of channels that are packed and written together, at most, where channels lie next to each
+other: of float32 256 bytes of a pixel or bin, not 64, which lie 4 KB apart.  To write c4-head's
+60 MB so takes half as long."""
 
 ITEMS_A_THREAD = 8
+"""Work items each thread should get, lest threads wait for the last."""
+
 BOXES_A_GROUP = 16
-"""Of few items that are large, threads would wait for the last: work items there should be, or
-fewer blocks are packed together.  How many boxes share a region is known only afterwards."""
+"""A guess, before boxes are grouped."""
 
 SINGLE = np.empty(0, np.float32), np.empty(0, np.int32)
 DOUBLE = np.empty(0, np.float64), np.empty(0, np.int64)
@@ -53,7 +54,7 @@ def pool(
 ) -> None:
     """Pool `features` over the boxes `corners` (K, 4) of `images` (K,) into `output`.
 
-    A box of image -1 gives zeros.  Nothing here depends on the number of threads.  With a
+    A box of image -1 gives zeros.  No bit depends on the number of threads.  With a
     `motion` it is the rate of change of a mean that is pooled (`tables.bands_of`).
     """
     numbers = np.arange(len(corners))
@@ -126,7 +127,7 @@ def _rounds(
     blocks = -(-source_layout.channels // lanes)
     together = 1
     if source_layout.channel_stride == 1 == target_layout.channel_stride:
-        together = blocks_together(blocks * (1 + len(corners) // BOXES_A_GROUP))
+        together = blocks_together(1 + len(corners) // BOXES_A_GROUP, blocks, bins)
 
     start = 0
     types = features.dtype, output.dtype, argmax is None
@@ -144,7 +145,7 @@ def _rounds(
             last = whole, labels, labels_layout, like, places
         jobs: list[tuple[Any, tuple[int, int]]] = []
         if len(groups):
-            several = min(together, blocks_together(len(groups) * blocks))
+            several = min(together, blocks_together(len(groups), blocks, bins))
             work = partial(kernels[0].typed(types), *shared, order, groups, *last, several)
             if cost * blocks <= PORTION_COST:
                 ends = [0, len(groups) * -(-blocks // several)]
@@ -159,9 +160,12 @@ def _rounds(
         start = stop
 
 
-def blocks_together(items: int) -> int:
-    """How many blocks are packed together, if there are so many items of one block."""
-    return max(1, min(TOGETHER, items // (ITEMS_A_THREAD * get_num_threads())))
+def blocks_together(groups: int, blocks: int, bins: tuple[int, int]) -> int:
+    """How many of a group's blocks of channels are packed together, 1 if bins would fill caches."""
+    enough = groups * blocks // (ITEMS_A_THREAD * get_num_threads())
+    if enough < 2 or blocks < 2 or bins[0] * bins[1] > TURNED:
+        return 1
+    return -(-blocks // -(-blocks // min(TOGETHER, enough, blocks)))  # of 5 not 4 and 1: 3 and 2
 
 
 def costs_of_items(

@@ -1,7 +1,7 @@
 """Which boxes share scratch memory, and how much of it.
 
-A group of boxes shares one region of the map, packed once for all of them.  Groups depend on the
-boxes and on constants alone, never on the number of threads.
+A group of boxes shares one region of the map, packed once for all of them.  No bit of a result
+depends on the groups.
 """
 
 from .compile import inline
@@ -16,10 +16,12 @@ Its boxes are ``order[FIRST:LAST]``; its region is empty off the map; its cost c
 64 bytes per block of channels, roughly."""
 
 SPREAD_PIXELS = 1024
-CROWD = 16
-"""Where blocks of channels are packed together, boxes share a region larger than that only if their
-own windows are so many times as large: four blocks of it no longer fit L2 (channels-last fpn-box,
-one thread: 51 -> 41 ms)."""
+"""Largest region that boxes share with no more reason where blocks of channels are packed together:
+four of them are 256 KiB; larger ones leave L2 (channels-last fpn-box, one thread: 51 -> 41 ms)."""
+
+CROWD = 4
+"""How many times as large boxes' own windows must be for them to share a larger one: ten boxes that
+are nearly the whole map must not pack it ten times (38x57, 1024 channels: 16 -> 2.4 ms)."""
 
 WAIT_FIRST, WAIT_LAST = 4, 5
 """Columns of windows, after y0, y1, x0 and x1 of a box: a stack of boxes to be parted."""
@@ -31,10 +33,11 @@ def arrange(windows, images, start, n, order, groups, cells, together=1):
 
     A group is one box, or boxes of one image whose common region is no larger than
     SCRATCH_PIXELS nor than their own windows together; where blocks of channels are packed
-    ``together``, a large region needs a crowd of boxes (SPREAD_PIXELS).  Other boxes are parted by
-    image, then by place.  Groups that fit scratch come first, boxes that do not are the last
-    ``large`` rows: returns the number of the first, what they cost, and ``large``.
+    ``together``, a region of over SPREAD_PIXELS needs a CROWD.  Other boxes are parted by image,
+    then by place.  Groups that fit scratch come first, boxes that do not are the last ``large``
+    rows: returns the number of the first, what they cost, and ``large``.
     """
+    spare = 15 if together == 1 else 0  # rows may be packed in tiles of 16 pixels
     for k in range(n):
         order[k] = k
     count, cost, large = 0, 0, 0
@@ -63,7 +66,7 @@ def arrange(windows, images, start, n, order, groups, cells, together=1):
                 continue
             if own == 0:
                 region_y0, region_y1, region_x0, region_x1 = y0, y1, x0, x1
-            own += (y1 - y0) * (x1 - x0 + 15)  # rows are packed in tiles of 16 pixels
+            own += (y1 - y0) * (x1 - x0 + spare)
             region_y0, region_y1 = min(region_y0, y0), max(region_y1, y1)
             region_x0, region_x1 = min(region_x0, x0), max(region_x1, x1)
         area = (region_y1 - region_y0) * (region_x1 - region_x0)
@@ -134,17 +137,18 @@ def place(begin, index, bins, order, groups, count, lanes, by_column):
 
 
 @inline
-def item_at(number, groups, layout, lanes):
-    """Group and first channel of a work item.
+def item_at(number, groups, layout, channels):
+    """Group and first channel of a work item, which has so many channels.
 
     All groups of a block of channels come before the next block: its planes stay in cache, where
     neighbouring boxes find what they share.  Where channels lie next to each other it is the blocks
-    of a group that do, and they come first (channels-last fpn-box, one thread: 55 -> 42 ms of CPU).
+    of a group that do, and they come first (channels-last fpn-box, one thread: 55 -> 42 ms of CPU,
+    before blocks went together).
     """
     if layout.channel_stride == 1:
-        blocks = (layout.channels + lanes - 1) // lanes
-        return number // blocks, number % blocks * lanes
-    return number % len(groups), number // len(groups) * lanes
+        items = (layout.channels + channels - 1) // channels
+        return number // items, number % items * channels
+    return number % len(groups), number // len(groups) * channels
 
 
 MAX_GAP = 8
