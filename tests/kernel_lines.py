@@ -61,3 +61,8 @@ def pytest_unconfigure(config):
     found = {path: [line for line, mark in enumerate(lines) if mark] for path, lines in ran.items()}
     data.add_lines(found)
     data.write()
+    if hasattr(config, "workerinput"):
+        # Not when the process ends: a worker that takes too long to end is killed, and a file half
+        # written is lost, as was seen once on a busy machine.
+        measuring.stop()
+        measuring.save()
