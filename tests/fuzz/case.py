@@ -53,6 +53,9 @@ def maps(random, count):
     elif random.random() < 0.003:  # enough for results that are written past the caches
         channels = random.randint(256, 290)
         shapes = [(1, channels, random.randint(64, 70), random.randint(64, 70))] * count
+    elif random.random() < 0.02:  # enough for blocks of channels to go together
+        channels = random.randint(300, 600)
+        shapes = [(1, channels, random.randint(1, 8), random.randint(1, 8)) for _ in range(count)]
     else:
         images, channels = random.choice((1, 1, 2, 3)), random.choice(CHANNELS)
         sides = [(random.randint(1, 12), random.randint(1, 12)) for _ in range(count)]
