@@ -17,7 +17,8 @@ Its boxes are ``order[FIRST:LAST]``; its region is empty off the map; its cost c
 
 SPREAD_PIXELS = 1024
 """Largest region that boxes share with no more reason where blocks of channels are packed together:
-four of them are 256 KiB; larger ones leave L2 (channels-last fpn-box, one thread: 39.5 -> 36.4 ms)."""
+four of them are 256 KiB; larger ones leave L2 (channels-last fpn-box, one thread, with a CROWD of
+16: 51 -> 41 ms)."""
 
 CROWD = 4
 """How many times as large boxes' own windows must be for them to share a larger one: ten boxes that
