@@ -51,6 +51,7 @@ OPS = {
     "roi_pool-gradient": Call("roi_pool", FLOAT, "input"),
     "roi_align-boxes": Call("roi_align", ALIGN, "boxes", against="roi_align"),
     "prroi_pool-boxes": Call("prroi_pool", {}, "boxes", against="prroi_pool"),
+    "sha256": Call("sha256"),
 }
 
 
@@ -224,6 +225,12 @@ ROI_OPS = (
 HOPELESS = ("torchvision",)  # stands for all whose work grows with the box
 
 CASES = {
+    "machine": Case(
+        "no pooling: 64 hashes of 256 KiB, what threads are worth that share nothing",
+        ("sha256",),
+        lambda: Workload([], (0, 0)),
+        peers=(),
+    ),
     "c4-head": Case(
         "1x1024x50x84, 300 boxes, 7x7",
         (*ROI_OPS, *in_forms(*POOLED[:-1], *GRADIENTS), *(f"{op}-out" for op in COMPARED)),

@@ -44,6 +44,35 @@ def test_large_is_like_small(operator, dtype, channel_axis):
     assert_same_bits(whole, np.concatenate(parts))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+def test_boxes_that_read_nothing_between_others(reduce, threads):
+    """Lines of a box are written while the next is pooled, of which there may be nothing."""
+    features = case(np.float32, 1)
+    out = np.full((len(BOXES), 72, *SIZE), GUARD, np.float32)
+    boxes = BOXES.copy()
+    boxes[1::2] += 1000
+    boxes[2::7] = np.nan
+    before = roi_numba.get_num_threads()
+    roi_numba.set_num_threads(threads)
+    try:
+        whole = roi_numba.roi_align(
+            features, boxes, SIZE, sampling_ratio=2, reduce=reduce, check_boxes=False,
+            batch_indices=np.zeros(len(boxes), int), out=out,
+        )  # fmt: skip
+    finally:
+        roi_numba.set_num_threads(before)
+    read = np.isfinite(boxes).all(axis=1) & (boxes[:, 0] < 1000)
+    assert not whole[~read].any()
+    for some in np.array_split(np.flatnonzero(read), 4):
+        part = roi_numba.roi_align(
+            features, boxes[some], SIZE, sampling_ratio=2, reduce=reduce,
+            batch_indices=np.zeros(len(some), int),
+        )  # fmt: skip
+        assert part.size < LARGE
+        assert_same_bits(whole[some], part)
+
+
 @pytest.mark.parametrize("size", [(2, 8), (1, 17), (1, 20), (3, 7), (6, 8)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bins_around_whole_tiles(dtype, size):

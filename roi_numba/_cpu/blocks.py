@@ -1,11 +1,10 @@
-"""Between arrays in the caller's layout and scratch memory `[pixel][lane]`."""
+"""From arrays in the caller's layout into scratch memory, `[pixel][lane]`; back: `unpack`."""
 
 from collections import namedtuple
 
 from .compile import inline
-from .lanes import gather_tile, load, prefetch, read, scatter_tile, splat, store, write
+from .lanes import gather_tile, load, prefetch, read, splat, store
 from .plan import IMAGE, X0, X1, Y0, Y1, item_at
-from .streams import STREAMED, stream, stream_lanes
 
 Layout = namedtuple("Layout", "origin stride channels channel_stride height_stride width_stride")
 Layout.__doc__ = """Where element (i, c, y, x) of a 4-D array lies in its flat memory.
@@ -119,79 +118,3 @@ def pack_item(number, last, groups, source, layout, lanes, together, scratch, pl
             blocks_from(layout, begin, lanes, together),
         )  # fmt: skip
     return group, channel, blocks
-
-
-FEW = 4
-"""Bins beyond whole tiles that are copied one by one: of 7x7 one, and a tile costs as much as 8."""
-
-
-@inline
-def _turn(cells, first, bins, target, at, stride, lanes):
-    """Transpose bins from ``first`` on: lane c of bin b goes to ``target[at + c * stride + b]``."""
-    for b in range(0, bins - FEW, lanes):
-        b = min(b, bins - lanes)  # the last tile overlaps the one before
-        scatter_tile(cells, (first + b) * lanes, target, at + b, stride)
-    for b in range((bins - FEW + lanes - 1) // lanes * lanes, bins):
-        for c in range(lanes):
-            write(target, at + c * stride + b, cells[(first + b) * lanes + c])
-
-
-TURNED = 4096
-"""Bins that are transposed in scratch at most: 256 KiB."""
-
-
-@inline
-def cells_for(bins):
-    """How many cells `unpack` wants for so many bins."""
-    return 2 * bins if bins <= TURNED else bins
-
-
-@inline
-def unpack(cells, target, layout, box, channel, lanes, height, width, blocks=1):
-    """Copy the bins of one box out of scratch, where they begin.
-
-    ``cells`` that have room for them twice may be streamed.  Those of more `blocks`, if channels
-    lie next to each other, follow; the last may have fewer channels.
-    """
-    at = layout.origin + box * layout.stride + channel * layout.channel_stride
-    complete = complete_blocks(layout, channel, lanes, blocks)
-    plane = height * width * lanes
-    if complete:
-        large = target.size >= STREAMED
-        for y in range(height):
-            for block in range(complete):
-                index = at + y * layout.height_stride + block * lanes
-                position = y * width * lanes + block * plane
-                for _ in range(width):
-                    if large:
-                        stream_lanes(target, index, load(cells, position, cells))
-                    else:
-                        store(target, index, load(cells, position, cells))
-                    index += layout.width_stride
-                    position += lanes
-    if complete == blocks:
-        return
-    at += complete * lanes
-    channel += complete * lanes
-    position = complete * plane
-    channels = min(lanes, layout.channels - channel)
-    if layout.width_stride == 1 and layout.height_stride == width:
-        height, width = 1, height * width
-    if layout.width_stride == 1 and channels == lanes and width >= lanes:
-        half = width * lanes
-        one_run = height == 1 and layout.channel_stride == width
-        if one_run and target.size >= STREAMED and cells.size >= 2 * half:
-            _turn(cells, 0, width, cells, half, width, lanes)
-            stream(cells, half, target, at, half)
-            return
-        for y in range(height):
-            index = at + y * layout.height_stride
-            _turn(cells, y * width, width, target, index, layout.channel_stride, lanes)
-        return
-    for y in range(height):
-        index = at + y * layout.height_stride
-        for _ in range(width):
-            for c in range(channels):
-                write(target, index + c * layout.channel_stride, cells[position + c])
-            index += layout.width_stride
-            position += lanes

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import cells_for, pack, pack_item, unpack
+from .blocks import pack, pack_item
 from .compile import inline, kernel
 from .lanes import add_scaled, combine, load, splat, store
 from .plan import (
@@ -17,6 +17,7 @@ from .plan import (
     scratch_pixels,
 )
 from .streams import fence
+from .unpack import Waiting, cells_for, go_on, hold, unpack
 from .vectors import LANE_BYTES
 
 ROWS_PIXELS = 512
@@ -24,10 +25,11 @@ ROWS_PIXELS = 512
 
 
 @inline
-def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes):
+def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes, target, waiting):
     """One box whose region lies in scratch: rows first, then columns.
 
-    Column 0 of the map would begin at ``scratch[at]``; the bins go to ``cells[to:]``.
+    Column 0 of the map would begin at ``scratch[at]``; the bins go to ``cells[to:]``.  What is
+    ``waiting`` of another is written to the target, a row with every row.
     """
     begin, offsets, weights, runs = table.begin, table.index, table.weight, table.runs
     height, width = bins
@@ -48,6 +50,8 @@ def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes):
                     rows, row, lanes, runs[run, 1],
                 )  # fmt: skip
                 row += runs[run, 1] * lanes
+            if waiting.done < waiting.count:
+                waiting = go_on(cells, target, waiting, width * lanes)
         for q in range(width):
             combine(
                 rows, 0, columns * lanes,
@@ -71,6 +75,7 @@ def contract(
     scratch = np.empty(together * plane + lanes * lanes, like.dtype)
     rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
     cells = np.empty(max(cells_for(bins[0] * bins[1]) * lanes, together * box_cells), like.dtype)
+    waiting = Waiting(0, 0, 0)
     for item in range(first_item, last_item):
         group, channel, blocks = pack_item(
             item, last_item, groups, source, source_layout, lanes, together, scratch, plane
@@ -79,10 +84,12 @@ def contract(
             k = order[i]
             for block in range(blocks):
                 at = block * plane - groups[group, X0] * lanes
-                pool_box(scratch, at, bins, table, k, rows, cells, block * box_cells, lanes)
-            unpack(
+                to = block * box_cells
+                pool_box(scratch, at, bins, table, k, rows, cells, to, lanes, target, waiting)
+            waiting = hold(
                 cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
             )
+    go_on(cells, target, waiting, waiting.count)
     fence()
 
 

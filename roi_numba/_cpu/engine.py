@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays import flat_memory
-from .blocks import TURNED, Layout
+from .blocks import Layout
 from .contract import contract, contract_large
 from .maximum import maximum, maximum_large
 from .pages import empty
 from .plan import COST
 from .tables import tabulate
 from .threads import get_num_threads, run
+from .unpack import TURNED
 from .vectors import LANE_BYTES
 
 __all__ = ["empty", "flat", "pool", "pool_levels"]

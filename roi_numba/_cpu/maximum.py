@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from .blocks import cells_for, pack, pack_item, unpack
+from .blocks import pack, pack_item
 from .candidates import compete, highest, largest, lowest, store_names
 from .compile import inline, kernel
 from .lanes import item, splat, store
 from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, item_at, next_chunk, scratch_pixels
 from .streams import fence
+from .unpack import Waiting, cells_for, go_on, hold, unpack
 from .vectors import LANE_BYTES
 
 NAME_LANES = LANE_BYTES // 8
@@ -47,6 +48,7 @@ def maximum(
     weight, next_weight = table.weight, table.next_weight
     zero, unknown = splat(like.dtype.type(0), like), splat(like.dtype.type(np.nan), like)
     nobody = splat(places.dtype.type(-1), places)
+    waiting = Waiting(0, 0, 0)
     for number in range(first_item, last_item):
         group, channel, blocks = pack_item(
             number, last_item, groups, source, source_layout, lanes, together, scratch, plane
@@ -87,12 +89,15 @@ def maximum(
                         if labels is not None:
                             at = (here - block * count) * NAME_LANES
                             store_names(names, at, count * NAME_LANES, row, column, stride[k])
+                    if waiting.done < waiting.count:
+                        waiting = go_on(cells, target, waiting, bins[1] * lanes)
                 if labels is not None:
                     at = channel + block * lanes
                     _unpack_names(names, labels, labels_layout, numbers[k], at, lanes, bins)
-            unpack(
+            waiting = hold(
                 cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
             )
+    go_on(cells, target, waiting, waiting.count)
     fence()
 
 

@@ -6,11 +6,12 @@ box after box, so the sum is the same for any number of threads, and needs no at
 
 import numpy as np
 
-from .blocks import Layout, expect, pack, unpack
+from .blocks import Layout, expect, pack
 from .compile import inline, kernel
 from .lanes import accumulate, combine, splat, store
 from .plan import SCRATCH_PIXELS
 from .streams import fence
+from .unpack import unpack
 from .vectors import LANE_BYTES
 
 TILE_WIDTH = 128

@@ -96,6 +96,18 @@ def stream(typingctx, source, position, target, index, count):
 
 
 @intrinsic
+def short_of_line(typingctx, array, index):
+    """How many elements it is from ``array[index]`` to the next start of a line."""
+
+    def codegen(context, builder, signature, args):
+        byte = _integer_address(context, builder, array, *args)
+        before = builder.and_(builder.neg(byte), byte.type(LANE_BYTES - 1))
+        return builder.udiv(before, byte.type(_bytes(array)))
+
+    return types.intp(array, types.intp), codegen
+
+
+@intrinsic
 def fence(typingctx):
     """Let others see what was streamed, before whatever tells them of it."""
 

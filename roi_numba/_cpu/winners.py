@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from .blocks import Layout, unpack
-from .compile import inline, kernel
+from .blocks import Layout
+from .compile import inline, inline_owner, kernel
 from .lanes import item, load, prefetch, read, splat, store, write
 from .streams import fence
+from .unpack import unpack
 from .vectors import LANE_BYTES
 
 SUMMED_PIXELS = 1 << 15
@@ -49,7 +50,7 @@ def _first_names(label, begin, first_bin, called):
         called[b] = item(label, e) - e if e < last else 0
 
 
-@inline
+@inline_owner
 def _summed_in(sums, target, layout, source, source_layout, sizes, parts, lanes, like):
     """Where winners lie, and its layout: ``sums``, scratch memory for ``target``, or ``source``.
 
