@@ -1,9 +1,9 @@
 """From scratch memory `[bin][lane]` to arrays in the caller's layout.
 
-A large result of channels first is a run of lines for each box, which waits in scratch until the next box is pooled, and goes on its way row by row in
-between: a CPU has room for a few lines on their way to memory, not for all of a box, and waited
-(c4-head, one thread, into an `out`: 15.3 -> 12.2 ms, `roi_pool` 14.2 -> 12.0, fpn-box 31 -> 28).
-Lines far apart gain nothing by it: channels last are written at once.
+A CPU has room for a few lines on their way to memory, not for all of a box: it waited for them.
+So the lines of a large result, channels first, wait in scratch and go row by row while the next
+box is pooled (c4-head, one thread, into an `out`: 15.6 -> 11.5 ms, `roi_pool` 14.7 -> 11.9, fpn-box
+30.5 -> 26.6).  Channels last, lines far apart, gained nothing by it: they are written at once.
 """
 
 from collections import namedtuple
@@ -20,7 +20,7 @@ TURNED = 4096
 """Bins that are transposed in scratch at most: 256 KiB."""
 
 Waiting = namedtuple("Waiting", "index done count")
-Waiting.__doc__ = """So many elements, side by side from the target's ``index`` on; the first ``done`` are there.
+Waiting.__doc__ = """So many elements from the target's ``index`` on, of which ``done`` are there.
 
 In scratch they follow as many others: the bins from which they were transposed.
 """
@@ -34,7 +34,7 @@ def cells_for(bins):
 
 @inline
 def _turn(cells, first, bins, target, at, stride, lanes):
-    """Transpose bins, ``cells[first:]``: lane c of bin b goes to ``target[at + c * stride + b]``."""
+    """Transpose bins, ``cells[first:]``: lane c of bin b to ``target[at + c * stride + b]``."""
     for b in range(0, bins - FEW, lanes):
         b = min(b, bins - lanes)  # the last tile overlaps the one before
         scatter_tile(cells, first + b * lanes, target, at + b, stride)
@@ -45,7 +45,7 @@ def _turn(cells, first, bins, target, at, stride, lanes):
 
 @inline
 def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
-    """Copy the bins of one box out of scratch, where they begin, but for what waits: it is returned.
+    """Copy the bins of one box out of scratch, where they begin; return what waits to be copied.
 
     ``cells`` that have room for them twice may be streamed.  Those of more `blocks`, if channels
     lie next to each other, follow; the last may have fewer channels.
