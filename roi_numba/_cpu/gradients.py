@@ -93,7 +93,7 @@ def to_boxes_of_mean(
         stop, table, order, groups, _, large = tabulate(
             rule, "mean", corners, images, start, bins, sizes, options, like, rates=True
         )
-        for some, too_large in ((groups, False), (large, True)):
+        for some, too_large in ((groups, None), (large, True)):
             if len(some):
                 work = partial(
                     project, source, source_layout, grad_flat, grad_layout, cells, start, sizes,
