@@ -176,11 +176,15 @@ def flat(arrays: Any) -> np.ndarray:
     return np.concatenate([part.reshape(-1) for part in parts])
 
 
+def pooled() -> list[tuple[str, str]]:
+    """Cases and operators for a device: all but what is asked of the host's cores."""
+    return [(case, op) for case in CASES if case != "machine" for op in CASES[case].ops]
+
+
 def rows(cupy: Any, cases: list[str], ops: list[str], rounds: int) -> Iterator[dict[str, Any]]:
     """Measure every case; a side whose result differs is not timed."""
     rate = copy_rate(cupy)
-    every = [(case, op) for case in CASES for op in CASES[case].ops]
-    for case, op in every:
+    for case, op in pooled():
         wanted = any(fnmatchcase(case, glob) for glob in cases)
         if not wanted or not any(fnmatchcase(op, glob) for glob in ops):
             continue

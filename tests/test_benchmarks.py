@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import memory, ours, peers, plot, publish, ratios, report, scaling, sides
+import roi_numba
+from benchmarks import memory, on_cuda, ours, peers, plot, publish, ratios, report, scaling, sides
 from benchmarks.cases import CASES, HEADLINES, OPS, Workload, measured_by, stored
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +97,13 @@ def test_cases_name_operators_and_peers_that_there_are():
     assert {op for _, op in memory.MEASURED} <= set(OPS)
     assert {case for case, _ in memory.MEASURED} <= set(CASES)
     assert set(HEADLINES) <= {(name, op) for name in CASES for op in CASES[name].ops}
+
+
+def test_a_device_is_given_what_pools():
+    """Not the hashes of `machine`, which no module of ours has."""
+    assert all(hasattr(roi_numba, OPS[op].operator) for _, op in on_cuda.pooled())
+    run, read = ours.prepare(CASES["machine"].build(), OPS["sha256"], 2)
+    assert read(run())[0].shape == (1,)
 
 
 @pytest.mark.parametrize("case", ["tiny", "c4-head-1", "fpn-mask", "off-map", "boxes=3", "side=64"])

@@ -121,3 +121,6 @@ def test_kernels_that_unpack_end_with_a_fence(path):
             ]
             if any(name.lstrip("_").startswith(("unpack", "hold")) for name in calls):
                 assert ast.unparse(node.body[-1]) == "fence()", node.name
+            if "hold" in calls:
+                rest = "go_on(cells, target, waiting, waiting.count)"
+                assert ast.unparse(node.body[-2]) == rest, node.name

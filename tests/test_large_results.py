@@ -44,12 +44,25 @@ def test_large_is_like_small(operator, dtype, channel_axis):
     assert_same_bits(whole, np.concatenate(parts))
 
 
+@pytest.mark.parametrize("bins", [(64, 64), (65, 64)], ids=str)
+def test_as_many_bins_as_wait_in_scratch_and_more(operator, bins):
+    features = case(np.float32, 1, 32)
+    boxes = BOXES[:9]
+    options = {"batch_indices": np.zeros(9, int), **OPERATORS[operator]}
+    whole = operator(features, boxes, bins, **options)
+    assert whole.size >= LARGE
+    parts = [operator(features[:, c : c + 16], boxes, bins, **options) for c in (0, 16)]
+    assert parts[0].size < LARGE
+    assert_same_bits(whole, np.concatenate(parts, axis=1))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("reduce", ["mean", "max"])
 def test_boxes_that_read_nothing_between_others(reduce, threads):
     """Lines of a box are written while the next is pooled, of which there may be nothing."""
     features = case(np.float32, 1)
-    out = np.full((len(BOXES), 72, *SIZE), GUARD, np.float32)
+    out, memory = shifted((len(BOXES), 72, *SIZE), np.float32, 4)
+    guards = memory.copy()
     boxes = BOXES.copy()
     boxes[1::2] += 1000
     boxes[2::7] = np.nan
@@ -64,6 +77,9 @@ def test_boxes_that_read_nothing_between_others(reduce, threads):
         roi_numba.set_num_threads(before)
     read = np.isfinite(boxes).all(axis=1) & (boxes[:, 0] < 1000)
     assert not whole[~read].any()
+    whole = whole.copy()
+    out[...] = GUARD
+    assert_same_bits(memory, guards)
     for some in np.array_split(np.flatnonzero(read), 4):
         part = roi_numba.roi_align(
             features, boxes[some], SIZE, sampling_ratio=2, reduce=reduce,

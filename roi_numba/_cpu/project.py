@@ -131,8 +131,8 @@ def project(
 ):  # fmt: skip
     """Fill ``products[box, block]``, (x1, y1, x2, y2), for the items (group, channel block).
 
-    Box k of the table is box ``start + k`` of ``grad`` and of ``products``.  ``large`` is None, or
-    no group fits scratch.
+    Box k of the table is box ``start + k`` of ``grad`` and of ``products``.  ``large`` is None
+    if all groups fit scratch, and anything else if none does.
     """
     lanes = LANE_BYTES // like.itemsize
     # What is not for None is not compiled with it: a box too large for scratch is rare, and code

@@ -1,9 +1,9 @@
 """From scratch memory `[bin][lane]` to arrays in the caller's layout.
 
-A CPU has room for a few lines on their way to memory, not for all of a box: it waited for them.
-So the lines of a large result, channels first, wait in scratch and go row by row while the next
-box is pooled (c4-head, one thread, into an `out`: 15.6 -> 11.5 ms, `roi_pool` 14.7 -> 11.9, fpn-box
-30.5 -> 26.6).  Channels last, lines far apart, gained nothing by it: they are written at once.
+A CPU buffers a few lines on their way to memory and stalls on more, and a box has dozens.  So those
+of a large result, channels first, wait in scratch and go row by row while the next box is pooled
+(c4-head, one thread, into an `out`: 15.6 -> 11.5 ms, `roi_pool` 14.7 -> 11.9, fpn-box 30.5 ->
+26.6).  Channels last, lines far apart, gained nothing by it: they are written at once.
 """
 
 from collections import namedtuple
@@ -20,15 +20,16 @@ TURNED = 4096
 """Bins that are transposed in scratch at most: 256 KiB."""
 
 Waiting = namedtuple("Waiting", "index done count")
-Waiting.__doc__ = """So many elements from the target's ``index`` on, of which ``done`` are there.
+Waiting.__doc__ = """``count`` elements for the target from ``index`` on; ``done`` of them are there.
 
-In scratch they follow as many others: the bins from which they were transposed.
+In scratch, ``cells``, they follow as many others: the bins from which they were transposed.  Only
+bins of a single block of channels are, so the next box has no more before them.
 """
 
 
 @inline
 def cells_for(bins):
-    """How many cells `unpack` wants for so many bins."""
+    """How many cells `hold` and `unpack` want for so many bins."""
     return 2 * bins if bins <= TURNED else bins
 
 
@@ -47,8 +48,8 @@ def _turn(cells, first, bins, target, at, stride, lanes):
 def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     """Copy the bins of one box out of scratch, where they begin; return what waits to be copied.
 
-    ``cells`` that have room for them twice may be streamed.  Those of more `blocks`, if channels
-    lie next to each other, follow; the last may have fewer channels.
+    Bins wait only where ``cells`` have room for them twice.  Those of further `blocks`, if channels
+    lie next to each other, follow in ``cells``; the last may have fewer channels.
     """
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
     complete = complete_blocks(layout, channel, lanes, blocks)
@@ -77,7 +78,9 @@ def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
         height, width = 1, height * width
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
         one_run = height == 1 and layout.channel_stride == width
-        if one_run and large and cells.size >= 2 * plane:
+        if (
+            one_run and large and cells.size >= 2 * plane
+        ):  # not of channels side by side: position 0
             _turn(cells, 0, width, cells, plane, width, lanes)
             return Waiting(at, 0, plane)
         for y in range(height):
