@@ -20,7 +20,7 @@ TURNED = 4096
 """Bins that are transposed in scratch at most: 256 KiB."""
 
 Waiting = namedtuple("Waiting", "index done count")
-Waiting.__doc__ = """``count`` elements for the target from ``index`` on; ``done`` of them are there.
+Waiting.__doc__ = """Elements for a target, from ``index`` on: ``done`` of ``count`` are there.
 
 In scratch, ``cells``, they follow as many others: the bins from which they were transposed.  Only
 bins of a single block of channels are, so the next box has no more before them.
@@ -78,9 +78,7 @@ def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
         height, width = 1, height * width
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
         one_run = height == 1 and layout.channel_stride == width
-        if (
-            one_run and large and cells.size >= 2 * plane
-        ):  # not of channels side by side: position 0
+        if one_run and large and cells.size >= 2 * plane:  # never after complete blocks
             _turn(cells, 0, width, cells, plane, width, lanes)
             return Waiting(at, 0, plane)
         for y in range(height):
