@@ -37,7 +37,6 @@ def _project_along(
     the axis across with ``across_bin``.  Lanes of the gradient to the low and the high end go to
     ``ends``.  A bin across that weighs nothing has no part, whatever its gradient is: NaN, say.
     """
-    # Out of the loops, which would count references to the arrays at every step.
     begin, weighed, index, weight = table.begin, table.weighed, table.index, table.weight
     by_low, by_high, pixel, runs = table.by_low, table.by_high, table.number, table.runs
     first_run, last_run = table.runs_begin[runs_of], table.runs_begin[runs_of + 1]
