@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import roi_numba
 from key_watch import keys_watched
 
 # Scripts that recorded what peers computed, and import them.
@@ -29,6 +30,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 def _keys_watched():
     with keys_watched():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = roi_numba.get_num_threads()
+    yield
+    roi_numba.set_num_threads(before)
 
 
 @pytest.fixture

@@ -112,9 +112,5 @@ def test_pyramids(operator, reduction, rng):
     ],
 )
 def test_how_many_go_together(threads, groups, blocks, bins, expected):
-    before = roi_numba.get_num_threads()
     roi_numba.set_num_threads(threads)
-    try:
-        assert engine.blocks_together(groups, blocks, bins) == expected
-    finally:
-        roi_numba.set_num_threads(before)
+    assert engine.blocks_together(groups, blocks, bins) == expected

@@ -129,17 +129,13 @@ def test_bits_do_not_depend_on_threads(channel_axis, monkeypatch):
     image = images(np.uint8)
     if channel_axis == 1:
         image = np.moveaxis(image, -1, 1).copy()
-    before = roi_numba.get_num_threads()
     expected = cut(image, channel_axis=channel_axis)
-    try:
-        for threads in (1, 2, 5):
-            for portion, entries in ((1, 2**17), (40, 9), (10**6, 20)):
-                monkeypatch.setattr(crop, "PORTION", portion)
-                monkeypatch.setattr(crop, "ROUND_ENTRIES", entries)
-                roi_numba.set_num_threads(threads)
-                assert_same_bits(cut(image, channel_axis=channel_axis), expected)
-    finally:
-        roi_numba.set_num_threads(before)
+    for threads in (1, 2, 5):
+        for portion, entries in ((1, 2**17), (40, 9), (10**6, 20)):
+            monkeypatch.setattr(crop, "PORTION", portion)
+            monkeypatch.setattr(crop, "ROUND_ENTRIES", entries)
+            roi_numba.set_num_threads(threads)
+            assert_same_bits(cut(image, channel_axis=channel_axis), expected)
 
 
 def test_bfloat16():

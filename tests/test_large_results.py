@@ -66,15 +66,11 @@ def test_boxes_that_read_nothing_between_others(reduce, threads):
     boxes = BOXES.copy()
     boxes[1::2] += 1000
     boxes[2::7] = np.nan
-    before = roi_numba.get_num_threads()
     roi_numba.set_num_threads(threads)
-    try:
-        whole = roi_numba.roi_align(
-            features, boxes, SIZE, sampling_ratio=2, reduce=reduce, check_boxes=False,
-            batch_indices=np.zeros(len(boxes), int), out=out,
-        )  # fmt: skip
-    finally:
-        roi_numba.set_num_threads(before)
+    whole = roi_numba.roi_align(
+        features, boxes, SIZE, sampling_ratio=2, reduce=reduce, check_boxes=False,
+        batch_indices=np.zeros(len(boxes), int), out=out,
+    )  # fmt: skip
     read = np.isfinite(boxes).all(axis=1) & (boxes[:, 0] < 1000)
     assert not whole[~read].any()
     whole = whole.copy()
@@ -140,12 +136,8 @@ def test_out_at_an_odd_address(operator, channel_axis):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_large_result_begins_with_a_line(threads):
-    before = roi_numba.get_num_threads()
     roi_numba.set_num_threads(threads)
-    try:
-        whole = pooled(roi_numba.roi_align, case(np.float32, 1), BOXES, 1)
-    finally:
-        roi_numba.set_num_threads(before)
+    whole = pooled(roi_numba.roi_align, case(np.float32, 1), BOXES, 1)
     assert whole.ctypes.data % 64 == 0
     assert whole.flags.c_contiguous
     assert whole.flags.writeable

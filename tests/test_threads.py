@@ -27,13 +27,6 @@ SECONDS = 60 if os.environ.get("HYPOTHESIS_PROFILE") == "full" else 0
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-@pytest.fixture(autouse=True)
-def _same_number_of_threads_after():
-    before = roi_numba.get_num_threads()
-    yield
-    roi_numba.set_num_threads(before)
-
-
 def in_process(scenario, timeout=60, **environment):
     code = f"import thread_scenarios; thread_scenarios.{scenario}()"
     return run_python(code, timeout=timeout, **environment).strip()

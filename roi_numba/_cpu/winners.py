@@ -12,11 +12,6 @@ from .vectors import LANE_BYTES
 SUMMED_PIXELS = 1 << 15
 """Largest map whose sums a thread has in scratch memory: 2 MiB for a line of channels."""
 
-PARTS = 4
-"""Lines of channels that are added up together, where channels lie side by side: what is read of a
-box is then in pieces of 512 and 256 bytes, not 128 and 64 (c4-head, channels-last: 114 -> 61 ms;
-two lines 67)."""
-
 
 @inline
 def _add(target, at, value, like):
@@ -128,7 +123,7 @@ def at_cells(
         image, channel = number // blocks, number % blocks * block
         channels = min(block, layout.channels - channel)
         run = channels if by_bin else bins[1]
-        part = min(run, lanes) if by_bin else run
+        part = min(run, lanes) if by_bin and target is not None else run
         first_plane = _line(layout, image, channel)
         if target is not None:
             first_plane = 0
