@@ -134,12 +134,9 @@ LLVM_LEVEL = 1
 class Part(CPUCodeLibrary):
     """The code of a function that only kernels call: it is optimised and translated as theirs.
 
-    Numba would do both for the function itself too, although nobody calls that code: a fifth of
+    Numba would do both for the function itself too, although nobody calls that code: a sixth of
     the time to compile.
     """
-
-    def _optimize_functions(self, module: Any) -> None:
-        module.data_layout = self._codegen._data_layout  # as Numba's own, and no more
 
     def finalize(self) -> None:
         """Link what the function calls."""
