@@ -12,6 +12,7 @@ from numba.core.codegen import CPUCodeLibrary
 
 import roi_numba
 from roi_numba._cpu.compile import Kernel
+from subprocesses import run
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
@@ -133,3 +134,15 @@ def test_calls_for_half_floats_would_be_seen():
     """
     machine = llvm.Target.from_triple(X86).create_target_machine(cpu="x86-64", opt=3)
     assert re.findall(HALF_CALLS, machine.emit_assembly(llvm.parse_assembly(code)))
+
+
+def test_half_floats_where_nothing_converts_them():
+    """Every one of them, read and written, on a processor of which nothing is known."""
+    code = """
+import numpy as np, test_arrays
+from roi_numba._cpu.formats import converts_halves
+assert not converts_halves()
+for reduce, channels in (("mean", 1), ("mean", 16), ("max", 16)):
+    test_arrays.test_every_16_bit_number(np.float16, reduce, channels)
+    """
+    run(code, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")

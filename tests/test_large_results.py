@@ -182,3 +182,32 @@ def test_gradient_of_a_maximum_to_a_large_map(dtype, bins):
         for channel in range(256):
             np.add.at(expected[channel], names[channel].ravel(), gradients[channel].ravel())
     assert_same_bits(found, expected.astype(dtype).reshape(features.shape))
+
+
+@pytest.mark.parametrize("offset", [0, 4])
+@pytest.mark.parametrize("width", [64, 61])
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8], ids=lambda d: d.__name__)
+def test_large_crops_are_like_small(dtype, channel_axis, width, offset):
+    rng = np.random.default_rng(2)
+    images = (99 * rng.random((2, 30, 70, 3))).astype(dtype)
+    boxes = rng.uniform(-0.1, 1.1, (150, 4))
+    indices = rng.integers(0, 2, 150)
+    shape = 150, 40, width, 3
+    if channel_axis == 1:
+        images, shape = np.ascontiguousarray(np.moveaxis(images, 3, 1)), (150, 3, 40, width)
+    out, memory = shifted(shape, np.float32, offset)
+    guards = memory.copy()
+
+    def cut(some, out=None):
+        return roi_numba.crop_and_resize(
+            images, boxes[some], (40, width), box_indices=indices[some], extrapolation_value=-1,
+            channel_axis=channel_axis, out=out,
+        )  # fmt: skip
+
+    whole = cut(slice(None), out).copy()
+    out[...] = GUARD
+    assert_same_bits(memory, guards)
+    assert whole.size >= LARGE
+    parts = [cut(slice(first, first + 50)) for first in range(0, 150, 50)]
+    assert_same_bits(whole, np.concatenate(parts))

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from .compile import inline, kernel, named_after
 from .engine import flat
-from .formats import decoded, storage_type
-from .lanes import read
+from .formats import broadcast, decoded, storage_type
+from .lanes import read, store
+from .streams import STREAMED, fence, stream_lanes
 from .threads import run
-from .vectors import address, emit_load, emit_splat, emit_store
+from .vectors import Lanes, address, emit_load, emit_splat, emit_store
 
 ROUND_ENTRIES = 2**17
 """Table entries after which the remaining boxes wait for the next round: 1 MiB."""
@@ -40,22 +41,20 @@ def _between(builder, a, b, share):
 
 
 @intrinsic
-def blend(typingctx, source, first, second, share, target, to):
+def blend(typingctx, source, first, second, share):
     """Interpolate ``MANY`` elements from two places on; the second is not read for a share of 0."""
 
     def codegen(context, builder, signature, args):
-        source_array, first, second, share, target_array, to = args
+        source_array, first, second, share = args
         vector = ir.VectorType(ir.FloatType(), MANY)
         some = builder.fcmp_ordered("!=", share, share.type(0))
         second = builder.select(some, second, first)
         a = emit_load(context, builder, source, source_array, first, vector)
         b = emit_load(context, builder, source, source_array, second, vector)
-        value = _between(builder, a, b, emit_splat(builder, vector, share))
-        emit_store(context, builder, target, target_array, to, value)
-        return context.get_dummy_value()
+        return _between(builder, a, b, emit_splat(builder, vector, share))
 
     intp = types.intp
-    return types.void(source, intp, intp, types.float32, target, intp), codegen
+    return Lanes(types.float32, MANY)(source, intp, intp, types.float32), codegen
 
 
 @intrinsic
@@ -132,12 +131,11 @@ def stretch_pairs(typingctx, source, at, near, share, q, row, to):
             pointer = address(context, builder, source, source_array, place, pair, 2)
             value = builder.load(pointer, align=1)
             pairs = builder.insert_element(pairs, value, ir.IntType(32)(i))
-        both = builder.bitcast(pairs, ir.VectorType(element, 2 * MANY))
+        one = ir.VectorType(ir.IntType(pair.width // 2), MANY)
 
         def pixels(first):
-            places = [ir.IntType(32)(first + 2 * i) for i in range(MANY)]
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), MANY), places)
-            stored = builder.shuffle_vector(both, both, mask)
+            shifted = builder.lshr(pairs, broadcast(pairs.type, first * one.element.width))
+            stored = builder.bitcast(builder.trunc(shifted, one), ir.VectorType(element, MANY))
             return decoded(builder, source.dtype, stored, vector)
 
         parts = emit_load(context, builder, share, share_array, q, vector)
@@ -195,7 +193,7 @@ def stretch(source, at, near, far, share, inner, beside, roomy, row, to):
         for q in range(width):
             for c in range(0, inner, MANY):
                 first, second = at + near[q] + c, at + far[q] + c
-                blend(source, first, second, share[q], row, to + q * inner + c)
+                store(row, to + q * inner + c, blend(source, first, second, share[q]))
     else:
         for q in range(width):
             for c in range(inner):
@@ -228,6 +226,7 @@ def crop(
     near, far = np.empty(width, np.int64), np.empty(width, np.int64)
     part = np.empty(width, np.float32)
     outside = np.empty(width, np.int64)
+    large = target.size >= STREAMED
     current, missing, reach = -1, 0, 0
     upper, lower = 0, pitch
     in_upper, in_lower = -1, -1
@@ -280,10 +279,14 @@ def crop(
             if packed and missing == 0 and length >= MANY:
                 for i in range(0, length, MANY):
                     i = min(i, length - MANY)
-                    blend(rows, upper + i, lower + i, below, target, to + i)
+                    values = blend(rows, upper + i, lower + i, below)
+                    if large:
+                        stream_lanes(target, to + i, values)
+                    else:
+                        store(target, to + i, values)
                 continue
             for i in range(0, length, MANY):
-                blend(rows, upper + i, lower + i, below, line, i)
+                store(line, i, blend(rows, upper + i, lower + i, below))
             for j in range(missing):
                 for c in range(inner):
                     line[outside[j] * inner + c] = fill
@@ -295,6 +298,7 @@ def crop(
                 for c in range(inner):
                     place = to + q * target_layout.width_stride + c * target_layout.channel_stride
                     target[place] = line[q * inner + c]
+    fence()
 
 
 def sample(

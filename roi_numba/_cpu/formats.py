@@ -4,8 +4,11 @@
 named after the encoding.  All functions take scalars and vectors alike.
 """
 
+from functools import cache
+
 from llvmlite import ir
 from numba.core import types
+from numba.core.registry import cpu_target
 
 INT16 = ir.IntType(16)
 INT32 = ir.IntType(32)
@@ -34,9 +37,22 @@ def storage_type(context, dtype):
     return ir.IntType(8) if dtype == types.boolean else context.get_data_type(dtype)
 
 
+@cache
+def converts_halves():
+    """Whether one instruction converts float16, no subnormal taken for zero: that of x86's F16C.
+
+    Without it LLVM calls a function, for one number at a time.
+    """
+    *_, features = cpu_target.target_context.codegen().magic_tuple()
+    return "+f16c" in features.split(",")
+
+
 def decoded(builder, dtype, stored, value_type):
     """Array storage -> accumulation dtype."""
     encoding = _encoding(dtype)
+    if encoding == "float16" and converts_halves():
+        halves = builder.bitcast(stored, resized(value_type, ir.HalfType()))
+        return builder.fpext(halves, value_type)
     if encoding:
         bits = builder.zext(stored, resized(value_type, INT32))
 
@@ -77,6 +93,9 @@ def encoded(builder, dtype, value):
     encoding = _encoding(dtype)
     if not encoding:
         return value
+    if encoding == "float16" and converts_halves():
+        halves = builder.fptrunc(value, resized(value.type, ir.HalfType()))
+        return builder.bitcast(halves, resized(value.type, INT16))
     bits = builder.bitcast(value, resized(value.type, INT32))
 
     def i32(number):
