@@ -205,7 +205,7 @@ def test_adjoint(operator, reduction, data):
 # ---- rates of change -----------------------------------------------------------------------
 
 
-def derivative(function, operator, call, options, **arguments):
+def derivative(function, operator, call, options, channel_axis=1, **arguments):
     """Call a function of `_derivatives` as a binding would."""
     own = {name: value for name, value in options.items() if name in operator.options}
     return function(
@@ -216,7 +216,7 @@ def derivative(function, operator, call, options, **arguments):
         spatial_scale=call.spatial_scale,
         reduce=operator.reduce(options),
         batch_indices=None,
-        channel_axis=1,
+        channel_axis=channel_axis,
         check_boxes=None,
         argmax=options.get("argmax"),
         **arguments,
@@ -280,6 +280,3 @@ def test_named_values(operator, reduction, dtype, data):
     pooled = gradient * derivative(_derivatives.at_argmax, operator, other, options)
     limit = 200 * eps * (np.abs(other.input).max() * np.abs(gradient).sum())
     assert abs(pooled.sum() - (grad_input * other.input.astype(np.float64)).sum()) <= limit
-
-
-# ---- the order of sums ---------------------------------------------------------------------

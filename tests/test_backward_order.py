@@ -6,8 +6,9 @@ import pytest
 import roi_numba
 from arrays import MATRIX
 from operators import MAXIMA, ids
+from roi_numba import _derivatives
 from strategies import FLOATS, Call, values
-from test_backward import assert_same_bits, backward, upstream, with_winners
+from test_backward import assert_same_bits, backward, derivative, upstream, with_winners
 from test_forward import accumulator
 from thread_scenarios import draw_boxes
 
@@ -96,6 +97,25 @@ def test_rounds_of_tables_change_no_bit(operator, reduction, dtype, monkeypatch)
     assert_same_bits(backward(operator, gradient, call, **options), expected)
 
 
+def last(array):
+    """The same, channels last."""
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", FLOATS, ids=ids)
+@pytest.mark.parametrize(("operator", "reduction"), MAXIMA, ids=ids)
+def test_named_values_of_channels_last(operator, reduction, dtype, threads):
+    call = Call(values(4, (2, 150, 9, 11), dtype), draw_boxes(30, 2, 12), (2, 3), 1.0)
+    options = with_winners(operator, call, operator.reductions[reduction])
+    expected = derivative(_derivatives.at_argmax, operator, call, options)
+    roi_numba.set_num_threads(threads)
+    turned = call._replace(input=last(call.input))
+    names = options | {"argmax": last(options["argmax"])}
+    found = derivative(_derivatives.at_argmax, operator, turned, names, channel_axis=-1)
+    assert_same_bits(np.moveaxis(found, -1, 1), expected)
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=ids)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("operator", "reduction"), MAXIMA, ids=ids)
@@ -106,9 +126,6 @@ def test_where_winners_add_changes_no_bit(operator, reduction, threads, dtype, m
     call = Call(values(4, (2, 150, 9, 11), dtype), draw_boxes(30, 2, 12), (2, 3), 1.0)
     options = with_winners(operator, call, operator.reductions[reduction])
     gradient = upstream(call)
-
-    def last(array):
-        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
     def of_views():
         """Channels last in memory, channels first for the caller."""

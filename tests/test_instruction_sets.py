@@ -12,6 +12,7 @@ from numba.core.codegen import CPUCodeLibrary
 
 import roi_numba
 from roi_numba._cpu.compile import Kernel
+from roi_numba._cpu.formats import WIDENED
 from subprocesses import run
 
 llvm.initialize_all_targets()
@@ -129,11 +130,8 @@ def test_half_floats_are_converted_without_calls(target):
 
 def test_calls_for_half_floats_would_be_seen():
     """By their names: x86-64 without F16C converts a half by a call."""
-    code = """
-    define float @widened(half %x) { %y = fpext half %x to float ret float %y }
-    """
     machine = llvm.Target.from_triple(X86).create_target_machine(cpu="x86-64", opt=3)
-    assert re.findall(HALF_CALLS, machine.emit_assembly(llvm.parse_assembly(code)))
+    assert re.findall(HALF_CALLS, machine.emit_assembly(llvm.parse_assembly(WIDENED)))
 
 
 def test_half_floats_where_nothing_converts_them():

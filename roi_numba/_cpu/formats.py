@@ -6,7 +6,7 @@ named after the encoding.  All functions take scalars and vectors alike.
 
 from functools import cache
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import types
 from numba.core.registry import cpu_target
 
@@ -37,14 +37,19 @@ def storage_type(context, dtype):
     return ir.IntType(8) if dtype == types.boolean else context.get_data_type(dtype)
 
 
+WIDENED = "define float @widened(half %x) { %y = fpext half %x to float ret float %y }"
+
+
 @cache
 def converts_halves():
-    """Whether one instruction converts float16, no subnormal taken for zero: that of x86's F16C.
+    """Whether an instruction converts float16, no subnormal taken for zero: x86's F16C.
 
     Without it LLVM calls a function, for one number at a time.
     """
-    *_, features = cpu_target.target_context.codegen().magic_tuple()
-    return "+f16c" in features.split(",")
+    triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
+    target = binding.Target.from_triple(triple)
+    machine = target.create_target_machine(cpu=processor, features=features)
+    return "vcvtph2ps" in machine.emit_assembly(binding.parse_assembly(WIDENED))
 
 
 def decoded(builder, dtype, stored, value_type):

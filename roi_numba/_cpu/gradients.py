@@ -183,7 +183,9 @@ def at_winners(
         if beside and of_map[3] is not None:
             parts = max(1, min(blocks, SUMMED_PIXELS // (sizes[0] * sizes[1])))
         elif beside and of_map[4].channel_stride == 1:
-            parts = -(-blocks // -(-get_num_threads() // len(features)))
+            # An image of which there is very much to read is cut, so that Ctrl-C is heard.
+            items = max(-(-get_num_threads() // len(features)), names.size >> 27)
+            parts = -(-blocks // items)
         work(at_cells, parts, 0, len(corners), *of_map, parts, *pooled_maps, sizes, bins)
     else:
         start = 0
