@@ -97,6 +97,26 @@ def test_rounds_of_tables_change_no_bit(operator, reduction, dtype, monkeypatch)
     assert_same_bits(backward(operator, gradient, call, **options), expected)
 
 
+@pytest.mark.parametrize(
+    ("threads", "images", "winners", "expected"),
+    [
+        (1, [0], 100, 16),
+        (4, [0], 100, 4),
+        (4, [0, 0, 3, -1], 100, 8),  # two images that have boxes, of which each is two items
+        (4, range(8), 100, 16),
+        (2, range(3), 100, 8),  # not three items for two threads
+        (99, [0], 100, 1),
+        (1, [-1], 100, 16),
+        (1, [0], 1 << 29, 4),  # or else Ctrl-C would wait long
+    ],
+)
+def test_each_thread_gets_as_many_items(threads, images, winners, expected):
+    from roi_numba._cpu.gradients import lines_together
+
+    roi_numba.set_num_threads(threads)
+    assert lines_together(16, np.array(images), winners) == expected
+
+
 def last(array):
     """The same, channels last."""
     return np.ascontiguousarray(np.moveaxis(array, 1, -1))
@@ -142,7 +162,7 @@ def test_where_winners_add_changes_no_bit(operator, reduction, threads, dtype, m
 
     expected = backward(operator, gradient, call, **options)
     roi_numba.set_num_threads(threads)
-    for largest in (gradients.SUMMED_PIXELS, 98):
+    for largest in (gradients.SUMMED_PIXELS, 300, 98):  # all lines at once, three, none
         monkeypatch.setattr(gradients, "SUMMED_PIXELS", largest)
         assert_same_bits(backward(operator, gradient, call, **options), expected)
         assert_same_bits(of_views(), expected)

@@ -12,7 +12,7 @@ from numba.core.codegen import CPUCodeLibrary
 
 import roi_numba
 from roi_numba._cpu.compile import Kernel
-from roi_numba._cpu.formats import WIDENED
+from roi_numba._cpu.formats import WIDENED, converted_by
 from subprocesses import run
 
 llvm.initialize_all_targets()
@@ -132,6 +132,13 @@ def test_calls_for_half_floats_would_be_seen():
     """By their names: x86-64 without F16C converts a half by a call."""
     machine = llvm.Target.from_triple(X86).create_target_machine(cpu="x86-64", opt=3)
     assert re.findall(HALF_CALLS, machine.emit_assembly(llvm.parse_assembly(WIDENED)))
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"), [("x86-64", False), ("haswell", True), ("sapphirerapids", True)]
+)
+def test_processors_that_convert_half_floats(processor, expected):
+    assert converted_by(X86, processor, "") is expected
 
 
 def test_half_floats_where_nothing_converts_them():

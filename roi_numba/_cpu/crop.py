@@ -226,7 +226,7 @@ def crop(
     near, far = np.empty(width, np.int64), np.empty(width, np.int64)
     part = np.empty(width, np.float32)
     outside = np.empty(width, np.int64)
-    large = target.size >= STREAMED
+    streamed = target.size >= STREAMED and length % MANY == 0  # or rows share lines
     current, missing, reach = -1, 0, 0
     upper, lower = 0, pitch
     in_upper, in_lower = -1, -1
@@ -280,7 +280,7 @@ def crop(
                 for i in range(0, length, MANY):
                     i = min(i, length - MANY)
                     values = blend(rows, upper + i, lower + i, below)
-                    if large:
+                    if streamed:
                         stream_lanes(target, to + i, values)
                     else:
                         store(target, to + i, values)

@@ -37,19 +37,29 @@ def storage_type(context, dtype):
     return ir.IntType(8) if dtype == types.boolean else context.get_data_type(dtype)
 
 
-WIDENED = "define float @widened(half %x) { %y = fpext half %x to float ret float %y }"
+WIDENED = """
+define <16 x float> @widened(<16 x half> %x) {
+    %y = fpext <16 x half> %x to <16 x float>
+    ret <16 x float> %y
+}
+"""
 
 
 @cache
-def converts_halves():
-    """Whether an instruction converts float16, no subnormal taken for zero: x86's F16C.
+def converted_by(triple, processor, features):
+    """Whether x86's instructions convert float16 there, no subnormal taken for zero.
 
-    Without it LLVM calls a function, for one number at a time.
+    F16C's vcvtph2ps, or vcvtph2psx of AVX512-FP16.  Without them LLVM calls a function, for one
+    number at a time.
     """
-    triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
     target = binding.Target.from_triple(triple)
     machine = target.create_target_machine(cpu=processor, features=features)
     return "vcvtph2ps" in machine.emit_assembly(binding.parse_assembly(WIDENED))
+
+
+def converts_halves():
+    """`converted_by` the processor that kernels are compiled for."""
+    return converted_by(*cpu_target.target_context.codegen().magic_tuple())
 
 
 def decoded(builder, dtype, stored, value_type):

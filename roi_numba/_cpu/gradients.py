@@ -6,6 +6,7 @@ channels.
 
 from functools import partial
 from itertools import pairwise
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -157,9 +158,9 @@ def at_winners(
     def new_map(in_scratch: bool) -> tuple[Any, Any]:
         """The gradient to the map, if that is wanted; and as kernels take it.
 
-        Sums in scratch are near each other, and go to any format and layout.  They are not where
-        channels lie side by side in names, gradient and map: all that a thread adds to and reads
-        then comes line after line (c4-head: 64 -> 36 ms).
+        Sums in scratch are near each other, and go to any format and layout.  Where channels lie
+        side by side in names and map there is no need: line after line is read and added to
+        (c4-head: 64 -> 36 ms).
         """
         if grad is None or boxes:
             return None, (source, source_layout, None, None, source_layout)
@@ -179,13 +180,12 @@ def at_winners(
         beside = names_layout.channel_stride == 1
         directly = beside and channel_axis != 1 and bins_of.dtype == like.dtype
         result, of_map = new_map(summable and not directly)
+        *_, target, place_layout = of_map
         parts = 1
-        if beside and of_map[3] is not None:
-            parts = max(1, min(blocks, SUMMED_PIXELS // (sizes[0] * sizes[1])))
-        elif beside and of_map[4].channel_stride == 1:
-            # An image of which there is very much to read is cut, so that Ctrl-C is heard.
-            items = max(-(-get_num_threads() // len(features)), names.size >> 27)
-            parts = -(-blocks // items)
+        if beside and (target is not None or place_layout.channel_stride == 1):
+            parts = lines_together(blocks, images, argmax.size)
+        if target is not None:
+            parts = max(1, min(parts, SUMMED_PIXELS // (sizes[0] * sizes[1])))
         work(at_cells, parts, 0, len(corners), *of_map, parts, *pooled_maps, sizes, bins)
     else:
         start = 0
@@ -201,6 +201,17 @@ def at_winners(
             )  # fmt: skip
             start = stop
     return result if products is None else products.sum(axis=1)
+
+
+UNHEARD = 1 << 27
+"""Winners of an image that are gone through at a time, at most, so that Ctrl-C is heard: 1 GiB."""
+
+
+def lines_together(blocks: int, images: NDArray[np.int64], winners: int) -> int:
+    """How many lines of channels are an item: many, and of all items each thread gets as many."""
+    threads, busy = get_num_threads(), max(1, len(np.unique(images[images >= 0])))
+    items_of_image = max(threads // gcd(threads, busy), winners // busy // UNHEARD)
+    return -(-blocks // items_of_image)
 
 
 def _flat_bins(grad: NDArray[Any], channel_axis: int) -> tuple[NDArray[Any], Layout, Any]:

@@ -123,7 +123,9 @@ def at_cells(
         image, channel = number // blocks, number % blocks * block
         channels = min(block, layout.channels - channel)
         run = channels if by_bin else bins[1]
-        part = min(run, lanes) if by_bin and target is not None else run
+        part = run  # of which what is added to lies side by side
+        if by_bin and target is not None:
+            part = min(run, lanes)
         first_plane = _line(layout, image, channel)
         if target is not None:
             first_plane = 0
