@@ -10,7 +10,7 @@ from roi_numba import _derivatives
 from strategies import FLOATS, Call, values
 from test_backward import assert_same_bits, backward, derivative, upstream, with_winners
 from test_forward import accumulator
-from thread_scenarios import draw_boxes
+from thread_scenarios import draw_boxes, portions_counted
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=ids)
@@ -56,18 +56,9 @@ def large_call(dtype, operator, reduction):
 @pytest.fixture
 def portions(monkeypatch):
     """Into how many portions each call has been cut; small calls are cut like large ones."""
-    from roi_numba._cpu import engine, gradients
+    from roi_numba._cpu import gradients
 
-    monkeypatch.setattr(engine, "PORTION_COST", engine.PORTION_COST // 100)
-    counts, original = [], gradients.run
-
-    def run(work, cuts):
-        cuts = list(cuts)
-        counts.append(len(cuts))
-        original(work, cuts)
-
-    monkeypatch.setattr(gradients, "run", run)
-    return counts
+    return portions_counted(monkeypatch, gradients)
 
 
 @pytest.mark.parametrize(("dtype", "channel_axis"), [(np.float32, 1), (np.float64, -1)], ids=ids)

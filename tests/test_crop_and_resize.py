@@ -205,3 +205,17 @@ def test_gradients_are_slopes(rng):
     np.testing.assert_allclose((on_image * way).sum(), change(way, 0), rtol=1e-6)
     way = rng.normal(size=boxes.shape)
     np.testing.assert_allclose((on_boxes * way).sum(), change(0, way), rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8, np.float64])
+def test_rows_of_more_bins_than_a_vector_has_lanes(rng, dtype, axis):
+    image = (99 * rng.random((1, 9, 40, 3))).astype(dtype)
+    box = np.array([[0.1, 0.05, 0.8, 0.9]])
+    expected = reference_crops.crop_and_resize(image, box, (3, 37), box_indices=np.array([0]))
+    array = np.ascontiguousarray(np.moveaxis(image, -1, axis))
+    found = roi_numba.crop_and_resize(
+        array, box, (3, 37), box_indices=np.array([0]), channel_axis=axis
+    )
+    limit = 8 * 99 * np.finfo(np.float32).eps  # float32 rounds thrice along each axis
+    np.testing.assert_allclose(np.moveaxis(found, axis, -1), expected, rtol=0, atol=limit)

@@ -119,7 +119,7 @@ def test_kernels_that_unpack_end_with_a_fence(path):
             calls = [
                 ast.unparse(each.func) for each in ast.walk(node) if isinstance(each, ast.Call)
             ]
-            if any(name.lstrip("_").startswith(("unpack", "hold")) for name in calls):
+            if any(name.lstrip("_").startswith(("unpack", "hold", "stream")) for name in calls):
                 assert ast.unparse(node.body[-1]) == "fence()", node.name
             if "hold" in calls:
                 rest = "go_on(cells, target, waiting, waiting.count)"

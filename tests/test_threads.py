@@ -20,7 +20,7 @@ from operators import REDUCTIONS, ids
 from strategies import values
 from subprocesses import kill, start
 from subprocesses import run as run_python
-from thread_scenarios import draw_boxes, mixed_calls, same, work
+from thread_scenarios import draw_boxes, mixed_calls, portions_counted, same, work
 
 MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
 SECONDS = 60 if os.environ.get("HYPOTHESIS_PROFILE") == "full" else 0
@@ -37,17 +37,7 @@ def portions(monkeypatch):
     """Into how many portions each call has been cut; small calls are cut like large ones."""
     from roi_numba._cpu import engine
 
-    monkeypatch.setattr(engine, "PORTION_COST", engine.PORTION_COST // 100)
-    counts = []
-    original = engine.run
-
-    def run(work, cuts):
-        cuts = list(cuts)
-        counts.append(len(cuts))
-        original(work, cuts)
-
-    monkeypatch.setattr(engine, "run", run)
-    return counts
+    return portions_counted(monkeypatch, engine)
 
 
 @pytest.mark.parametrize(("dtype", "channel_axis"), [(np.float32, 1), (np.float64, -1)], ids=ids)

@@ -23,6 +23,22 @@ def draw_boxes(count, images, side, dtype=np.float32):
     return np.column_stack([numbers, corners, corners + sizes]).astype(dtype)
 
 
+def portions_counted(monkeypatch, module):
+    """A list of how many portions each ``run`` of a module gets, 100 times as small as they are."""
+    from roi_numba._cpu import engine
+
+    monkeypatch.setattr(engine, "PORTION_COST", engine.PORTION_COST // 100)
+    counts, original = [], module.run
+
+    def run(work, cuts):
+        cuts = list(cuts)
+        counts.append(len(cuts))
+        original(work, cuts)
+
+    monkeypatch.setattr(module, "run", run)
+    return counts
+
+
 def same(actual, expected):
     actual, expected = (part if isinstance(part, tuple) else (part,) for part in (actual, expected))
     return all(
