@@ -7,12 +7,15 @@ from importlib import import_module
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from numba import typeof
 from numba.core.caching import NullCache
 from numba.core.codegen import CPUCodeLibrary
 
 import roi_numba
+from roi_numba._cpu import engine
 from roi_numba._cpu.compile import Kernel
 from roi_numba._cpu.formats import WIDENED, converted_by
+from roi_numba._cpu.narrow import picks_pixels
 from subprocesses import run
 
 llvm.initialize_all_targets()
@@ -43,15 +46,24 @@ HALF_CALLS = r"__(?:extendhf|trunc[sd]fhf|gnu_h2f|gnu_f2h)\w*"
 
 
 @cache
-def before_machine_code(name):
-    """The kernel's optimised LLVM IR: all that is left to do depends on the processor."""
+def before_machine_code(name, picking=None):
+    """The kernel's optimised LLVM IR: all that is left to do depends on the processor.
+
+    With ``picking`` it is for AVX-512 alone (`narrow`).
+    """
     function = name.partition(" ")[0]
     kernel = getattr(import_module(f"roi_numba._cpu.{function}"), function)
     if not isinstance(kernel, Kernel):
         pytest.skip("nothing is compiled: NUMBA_DISABLE_JIT")
-    KERNELS[name]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "picks_pixels", lambda: picking)
+        KERNELS[name]()
     source = "Record(float16" if "float16" in name else "float32"
-    signature = next(each for each in kernel.signatures if source in str(each[0]))
+    signature = next(
+        each
+        for each in kernel.signatures
+        if source in str(each[0]) and (function != "contract" or each[-3] == typeof(picking))
+    )
     again = Kernel(kernel.py_func)
     again._cache = NullCache()  # code from the cache is machine code only
     libraries = []
@@ -67,13 +79,13 @@ def before_machine_code(name):
     return libraries[-1]
 
 
-def assembly(name, target):
+def assembly(name, target, picking=None):
     triple, processor, *_ = TARGETS[target]
     try:
         machine = llvm.Target.from_triple(triple).create_target_machine(cpu=processor, opt=3)
     except RuntimeError:
         pytest.skip(f"llvmlite has no {target}")
-    code = before_machine_code(name)
+    code = before_machine_code(name, picking)
     code = re.sub("(?m)^target triple = .*$", f'target triple = "{triple}"', code)
     code = re.sub("(?m)^target datalayout = .*$", "", code)
     # Numba's own functions are linked in after they were compiled for this machine, for which
@@ -121,6 +133,18 @@ def test_maxima_compare_whole_vectors(target):
         "avx512": r"\tv(?:max|cmp\w+)ps\t.*%zmm",
     }[target]
     assert any(re.search(comparison, loop) for loop in inner_loops(assembly("maximum", target)))
+
+
+@pytest.mark.skipif(not picks_pixels(), reason="no instructions that pick from two vectors here")
+@pytest.mark.parametrize("name", ["contract", "contract float16"])
+def test_pixels_are_picked_and_stored_a_vector_at_a_time(name):
+    loops = inner_loops(assembly(name, "avx512", True))
+    picked = [loop for loop in loops if "vpermt2ps" in loop or "vpermi2ps" in loop]
+    assert picked
+    assert not any("vgather" in loop or "call" in loop for loop in picked)
+    # The loop over a bin's further taps stands within one that begins and ends with the others.
+    stored = r"vmovdqu16\t%ymm\d+, .*%k" if "float16" in name else r"vmovups\t%zmm\d+, .*%k"
+    assert re.search(stored, assembly(name, "avx512", True))
 
 
 @pytest.mark.parametrize("target", TARGETS)

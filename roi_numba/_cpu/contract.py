@@ -5,13 +5,18 @@ import numpy as np
 from .blocks import pack, pack_item
 from .compile import inline, kernel
 from .lanes import add_scaled, combine, load, splat, store
+from .narrow import PICKS, list_picks, pool_narrow, suits
 from .plan import (
     CHUNK,
     FIRST,
     IMAGE,
     LAST,
+    ROWS_PIXELS,
     SCRATCH_PIXELS,
     X0,
+    X1,
+    Y0,
+    Y1,
     item_at,
     next_chunk,
     scratch_pixels,
@@ -20,18 +25,16 @@ from .streams import fence
 from .unpack import Waiting, cells_for, go_on, hold, unpack
 from .vectors import LANE_BYTES
 
-ROWS_PIXELS = 512
-"""Reduced rows kept between the two passes, at least one: 32 KiB."""
-
 
 @inline
-def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes, target, waiting):
+def pool_box(scratch, at, pitch, bins, table, k, rows, cells, to, lanes, target, waiting):
     """One box whose region lies in scratch: rows first, then columns.
 
-    Column 0 of the map would begin at ``scratch[at]``; the bins go to ``cells[to:]``.  What is
-    ``waiting`` of another is written to the target, a row with every row.
+    Row and column 0 of the map would begin at ``scratch[at]``, rows ``pitch`` apart; the bins go
+    to ``cells[to:]``.  What is ``waiting`` of another is written to the target, a row with every
+    row.
     """
-    begin, offsets, weights, runs = table.begin, table.index, table.weight, table.runs
+    begin, index, weights, runs = table.begin, table.index, table.weight, table.runs
     height, width = bins
     bin_y = k * (height + width)
     bin_x = bin_y + height
@@ -46,7 +49,7 @@ def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes, target, waitin
             for run in range(table.runs_begin[k], table.runs_begin[k + 1]):
                 combine(
                     scratch, at + runs[run, 0] * lanes, lanes,
-                    offsets, weights, begin[bin_y + p], begin[bin_y + p + 1],
+                    index, pitch, weights, begin[bin_y + p], begin[bin_y + p + 1],
                     rows, row, lanes, runs[run, 1],
                 )  # fmt: skip
                 row += runs[run, 1] * lanes
@@ -55,7 +58,7 @@ def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes, target, waitin
         for q in range(width):
             combine(
                 rows, 0, columns * lanes,
-                offsets, weights, begin[bin_x + q], begin[bin_x + q + 1],
+                index, lanes, weights, begin[bin_x + q], begin[bin_x + q + 1],
                 cells, to + (p0 * width + q) * lanes, width * lanes, p1 - p0,
             )  # fmt: skip
 
@@ -63,29 +66,58 @@ def pool_box(scratch, at, bins, table, k, rows, cells, to, lanes, target, waitin
 @kernel
 def contract(
     source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
-    like, together, first_item, last_item,
+    like, together, picking, first_item, last_item,
 ):  # fmt: skip
     """Pool the items (group, blocks of channels) from ``first_item`` up to ``last_item``.
 
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
+    ``picking``: None where the processor cannot pick pixels (`narrow`).
     """
     lanes = LANE_BYTES // like.itemsize
     pixels = scratch_pixels(groups)
     plane, box_cells = pixels * lanes, bins[0] * bins[1] * lanes
     scratch = np.empty(together * plane + lanes * lanes, like.dtype)
-    rows = np.empty(max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes, like.dtype)
+    picks = max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes
+    rows = np.empty(picks + PICKS * lanes, like.dtype)
     cells = np.empty(max(cells_for(bins[0] * bins[1]) * lanes, together * box_cells), like.dtype)
     waiting = Waiting(0, 0, 0)
+    if picking is not None:
+        listed, taps, at_a_time = -1, 0, 1
     for item in range(first_item, last_item):
+        if picking is not None and source_layout.channel_stride != 1:
+            group, channel = item_at(item, groups, source_layout, lanes)
+            k = order[groups[group, FIRST]]
+            if groups[group, FIRST] + 1 == groups[group, LAST] and k != listed:
+                listed = k
+                taps, at_a_time = list_picks(table, k, bins, lanes, rows, picks)
+            if k == listed and taps > 0:
+                channels = min(lanes, source_layout.channels - channel)
+                at = source_layout.origin + groups[group, IMAGE] * source_layout.stride
+                at += channel * source_layout.channel_stride
+                at += table.runs[table.runs_begin[k], 0]
+                if suits(
+                    source, source_layout, at, channels, groups[group, Y0], groups[group, Y1],
+                    target_layout, bins, lanes,
+                ):  # fmt: skip
+                    to = target_layout.origin + numbers[k] * target_layout.stride
+                    to += channel * target_layout.channel_stride
+                    waiting = pool_narrow(
+                        source, source_layout, at, channels, taps, at_a_time, bins, table, k, rows,
+                        picks, cells, lanes, target, target_layout, to, waiting,
+                    )  # fmt: skip
+                    continue
         group, channel, blocks = pack_item(
             item, last_item, groups, source, source_layout, lanes, together, scratch, plane
         )
+        pitch = (groups[group, X1] - groups[group, X0]) * lanes
         for i in range(groups[group, FIRST], groups[group, LAST]):
             k = order[i]
             for block in range(blocks):
-                at = block * plane - groups[group, X0] * lanes
+                at = block * plane - groups[group, Y0] * pitch - groups[group, X0] * lanes
                 to = block * box_cells
-                pool_box(scratch, at, bins, table, k, rows, cells, to, lanes, target, waiting)
+                pool_box(
+                    scratch, at, pitch, bins, table, k, rows, cells, to, lanes, target, waiting
+                )
             waiting = hold(
                 cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
             )

@@ -12,6 +12,7 @@ from .._arrays import flat_memory
 from .blocks import Layout
 from .contract import contract, contract_large
 from .maximum import maximum, maximum_large
+from .narrow import picks_pixels
 from .pages import empty
 from .plan import COST
 from .tables import tabulate
@@ -139,15 +140,17 @@ def _rounds(
         )  # fmt: skip
         shared = source, source_layout, target, target_layout, numbers[start:], sizes, bins, table
         last: tuple[Any, ...]
+        how: tuple[Any, ...]
         if reduce == "mean":
-            kernels, last = (contract, contract_large), (like,)
+            kernels, last, how = (contract, contract_large), (like,), (picks_pixels(),)
         else:
-            kernels = maximum, maximum_large
+            kernels, how = (maximum, maximum_large), ()
             last = whole, labels, labels_layout, like, places
         jobs: list[tuple[Any, tuple[int, int]]] = []
         if len(groups):
             several = min(together, blocks_together(len(groups), blocks, bins))
-            work = partial(kernels[0].typed(types), *shared, order, groups, *last, several)
+            kernel = kernels[0].typed((*types, *how))
+            work = partial(kernel, *shared, order, groups, *last, several, *how)
             if cost * blocks <= PORTION_COST:
                 ends = [0, len(groups) * -(-blocks // several)]
             else:

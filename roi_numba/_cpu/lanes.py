@@ -9,6 +9,8 @@ Arrays hold their own format (`formats`); lanes and scalars in the kernels are a
 accumulation dtype, that of the array `like`.
 """
 
+from contextlib import contextmanager
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -129,17 +131,41 @@ def add_product(typingctx, total, one, other):
     return total(total, one, other), codegen
 
 
+@contextmanager
+def strided(builder, count, first, second):
+    """Loop over ``count`` places of two sequences, each `(start, step)`, the first rising.
+
+    It ends where the first does: LLVM, which cannot count by steps that it does not know, does not
+    unroll then, for which a dozen places are too few.
+    """
+    (start, step), (other_start, other_step) = first, second
+    before = builder.block
+    end = builder.add(start, builder.mul(count, step))
+    body, after = builder.append_basic_block("strided"), builder.append_basic_block("after")
+    builder.cbranch(builder.icmp_signed(">", count, count.type(0)), body, after)
+    builder.position_at_end(body)
+    at, other = builder.phi(start.type), builder.phi(start.type)
+    at.add_incoming(start, before)
+    other.add_incoming(other_start, before)
+    yield at, other
+    following = builder.add(at, step)
+    at.add_incoming(following, builder.block)
+    other.add_incoming(builder.add(other, other_step), builder.block)
+    builder.cbranch(builder.icmp_signed("!=", following, end), body, after)
+    builder.position_at_end(after)
+
+
 UNROLLED = 4
 """Taps for which `combine` keeps weights and offsets in registers; two samples have no more."""
 
 
 def _combination(source, offsets, weights, target, adding):
     """Signature and code of `combine` and `accumulate`."""
-    lanes = lanes_like(source)
+    lanes = lanes_like(target)
 
     def codegen(context, builder, signature, args):
-        source_array, at, step, offset_array, weight_array, first, last = args[:7]
-        target_array, to, to_step, count = args[7:]
+        source_array, at, step, offset_array, unit, weight_array, first, last = args[:8]
+        target_array, to, to_step, count = args[8:]
         vector = context.get_value_type(lanes)
         intp = at.type
         taps = builder.sub(last, first)
@@ -147,11 +173,11 @@ def _combination(source, offsets, weights, target, adding):
         def tap(i):
             weight = emit_load(context, builder, weights, weight_array, i, vector.element)
             pointer = address(context, builder, offsets, offset_array, i, INT32)
-            offset = builder.sext(builder.load(pointer, align=1), intp)
+            offset = builder.mul(builder.sext(builder.load(pointer, align=1), intp), unit)
             return emit_splat(builder, vector, weight), builder.add(at, offset)
 
-        def added(total, j, weight, offset):
-            where = builder.add(offset, builder.mul(j, step))
+        def added(total, moved, weight, offset):
+            where = builder.add(offset, moved)
             value = emit_load(context, builder, source, source_array, where, vector)
             if total is None:
                 return builder.fmul(weight, value)
@@ -163,18 +189,17 @@ def _combination(source, offsets, weights, target, adding):
                 builder.icmp_signed(">=" if n == UNROLLED else "==", taps, intp(n))
             ):
                 kept = [tap(builder.add(first, intp(i))) for i in range(n)]
-                with cgutils.for_range(builder, count) as place:
-                    where = builder.add(to, builder.mul(place.index, to_step))
+                with strided(builder, count, (to, to_step), (intp(0), step)) as (where, moved):
                     total = None if n else ir.Constant(vector, None)
                     if adding:
                         total = emit_load(context, builder, target, target_array, where, vector)
                     for weight, offset in kept:
-                        total = added(total, place.index, weight, offset)
+                        total = added(total, moved, weight, offset)
                     if n == UNROLLED:
                         sum_so_far = cgutils.alloca_once_value(builder, total)
                         start = builder.add(first, intp(n))
                         with cgutils.for_range_slice(builder, start, last, intp(1)) as (i, _):
-                            more = added(builder.load(sum_so_far), place.index, *tap(i))
+                            more = added(builder.load(sum_so_far), moved, *tap(i))
                             builder.store(more, sum_so_far)
                         total = builder.load(sum_so_far)
                     emit_store(context, builder, target, target_array, where, total)
@@ -182,18 +207,18 @@ def _combination(source, offsets, weights, target, adding):
 
     intp = types.intp
     signature = types.void(
-        source, intp, intp, offsets, weights, intp, intp, target, intp, intp, intp
+        source, intp, intp, offsets, intp, weights, intp, intp, target, intp, intp, intp
     )
     return signature, codegen
 
 
 @intrinsic
 def combine(
-    typingctx, source, at, step, offsets, weights, first, last, target, to, to_step, count
+    typingctx, source, at, step, offsets, unit, weights, first, last, target, to, to_step, count
 ):  # fmt: skip
     """Sum taps at ``count`` places.
 
-    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + offsets[i]]`` for
+    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + offsets[i] * unit]`` for
     j < count and first <= i < last: exactly the taps there are, in their order.
     """
     return _combination(source, offsets, weights, target, adding=False)
@@ -201,7 +226,7 @@ def combine(
 
 @intrinsic
 def accumulate(
-    typingctx, source, at, step, offsets, weights, first, last, target, to, to_step, count
+    typingctx, source, at, step, offsets, unit, weights, first, last, target, to, to_step, count
 ):  # fmt: skip
     """Add taps to what ``target`` holds, one after the other; else as `combine`."""
     return _combination(source, offsets, weights, target, adding=True)

@@ -9,6 +9,9 @@ from .compile import inline
 SCRATCH_PIXELS = 8192
 """Largest region packed at once: 512 KiB, half of the smallest L2 cache in use."""
 
+ROWS_PIXELS = 512
+"""Reduced rows kept between the two passes, at least one: 32 KiB."""
+
 FIRST, LAST, IMAGE, Y0, Y1, X0, X1, COST = range(8)
 """Columns of a group.
 
@@ -20,8 +23,12 @@ SPREAD_PIXELS = 1024
 four of them are 256 KiB; larger ones leave L2 (channels-last fpn-box, one thread, with a CROWD of
 16: 51 -> 41 ms)."""
 
+APART = 2
+"""How many times as large as a region boxes' own windows must be for them to share it: what lies
+between boxes is packed for nobody, and a box alone may not need to be packed (`narrow`)."""
+
 CROWD = 4
-"""How many times as large boxes' own windows must be for them to share a larger one: ten boxes that
+"""The same for regions of over SPREAD_PIXELS, where blocks are packed together: ten boxes that
 are nearly the whole map must not pack it ten times (38x57, 1024 channels: 16 -> 2.4 ms)."""
 
 WAIT_FIRST, WAIT_LAST = 4, 5
@@ -33,10 +40,10 @@ def arrange(windows, images, start, n, order, groups, cells, together=1):
     """Order boxes into groups: fills the order and the groups.
 
     A group is one box, or boxes of one image whose common region is no larger than
-    SCRATCH_PIXELS nor than their own windows together; where blocks of channels are packed
-    ``together``, a region of over SPREAD_PIXELS needs a CROWD.  Other boxes are parted by image,
-    then by place.  Groups that fit scratch come first, boxes that do not are the last ``large``
-    rows: returns the number of the first, what they cost, and ``large``.
+    SCRATCH_PIXELS and wanted APART times; where blocks of channels are packed ``together``, one of
+    over SPREAD_PIXELS is wanted by a CROWD.  Other boxes are parted by image, then by place.
+    Groups that fit scratch come first, boxes that do not are the last ``large`` rows: returns the
+    number of the first, what they cost, and ``large``.
     """
     spare = 15 if together == 1 else 0  # rows may be packed in tiles of 16 pixels
     for k in range(n):
@@ -71,7 +78,7 @@ def arrange(windows, images, start, n, order, groups, cells, together=1):
             region_y0, region_y1 = min(region_y0, y0), max(region_y1, y1)
             region_x0, region_x1 = min(region_x0, x0), max(region_x1, x1)
         area = (region_y1 - region_y0) * (region_x1 - region_x0)
-        shared = low_image == high_image and area <= min(own, SCRATCH_PIXELS)
+        shared = low_image == high_image and APART * area <= own and area <= SCRATCH_PIXELS
         if together > 1 and area > SPREAD_PIXELS:
             shared = shared and CROWD * area <= own
         if shared or last - first == 1:
@@ -119,15 +126,14 @@ def arrange(windows, images, start, n, order, groups, cells, together=1):
 
 
 @inline
-def place(begin, index, bins, order, groups, count, lanes, by_column):
+def place(begin, index, bins, order, groups, count, lanes):
     """Turn the pixels of a table into offsets in scratch, where the group's region lies.
 
-    ``by_column``: on the x axis the table already counts within the columns a box uses.  Boxes too
-    large for scratch keep their pixels.
+    Boxes too large for scratch keep their pixels.
     """
     for group in range(count):
         pitch = (groups[group, X1] - groups[group, X0]) * lanes
-        x0 = 0 if by_column else groups[group, X0]
+        x0 = groups[group, X0]
         for i in range(groups[group, FIRST], groups[group, LAST]):
             bin_y = order[i] * (bins[0] + bins[1])
             bin_x = bin_y + bins[0]

@@ -7,13 +7,13 @@ import numpy as np
 
 from .blocks import expect, pack
 from .compile import inline, kernel
-from .contract import ROWS_PIXELS
 from .lanes import add_product, add_scaled, combine, item, load, splat, store
 from .plan import (
     CHUNK,
     FIRST,
     IMAGE,
     LAST,
+    ROWS_PIXELS,
     SCRATCH_PIXELS,
     X0,
     X1,
@@ -56,7 +56,7 @@ def _project_along(
             for run in range(first_run, last_run):
                 combine(
                     scratch, start + runs[run, 0] * step, step,
-                    index, weight, begins, ends_at, rows, to_row, lanes, runs[run, 1],
+                    index, 1, weight, begins, ends_at, rows, to_row, lanes, runs[run, 1],
                 )  # fmt: skip
                 to_row += runs[run, 1] * lanes
             kept[n] = o * across_step

@@ -109,7 +109,7 @@ def rates_of(rule):
         n, cost, large = arrange(
             windows, images, start, stop - start, order, groups, bins[0] * bins[1]
         )
-        place(table.begin, table.index, bins, order, groups, n, lanes, False)
+        place(table.begin, table.index, bins, order, groups, n, lanes)
         return stop, n, cost, large
 
     return rates

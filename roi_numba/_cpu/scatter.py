@@ -55,7 +55,7 @@ def _add_box(
     for line in range(first_x, last_x):
         combine(
             grad_cells, p * width * lanes, width * lanes,
-            index, weight, begin[line], begin[line + 1],
+            index, 1, weight, begin[line], begin[line + 1],
             bin_rows, low + (line - first_x) * lanes, unit, count,
         )  # fmt: skip
     run = first_x
@@ -67,7 +67,7 @@ def _add_box(
             to = (pixel[line] - y0) * tile_pitch + pixel[run] - x0
             accumulate(
                 bin_rows, (run - first_x) * lanes, lanes,
-                index, weight, begin[line], begin[line + 1],
+                index, 1, weight, begin[line], begin[line + 1],
                 tile, to * lanes, lanes, end - run,
             )  # fmt: skip
         run = end

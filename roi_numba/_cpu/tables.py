@@ -147,7 +147,6 @@ def bands_of(rule, moving):
         n, cost, large = arrange(
             windows, images, start, stop - start, order, groups, bins[0] * bins[1], together
         )
-        place(table.begin, table.index, bins, order, groups, n, lanes, True)
         return stop, n, cost, large
 
     return bands
@@ -258,7 +257,7 @@ def items_of(rule, steep):
         n, cost, large = arrange(
             windows, images, start, stop - start, order, groups, bins[0] * bins[1], together
         )
-        place(table.begin, table.index, bins, order, groups, n, lanes, False)
+        place(table.begin, table.index, bins, order, groups, n, lanes)
         return stop, n, cost, large
 
     return items

@@ -45,6 +45,20 @@ def _turn(cells, first, bins, target, at, stride, lanes):
 
 
 @inline
+def waits(cells, target, layout, channels, bins, lanes):
+    """Whether the bins of a box and of so many channels wait in scratch: see `Waiting`."""
+    count = bins[0] * bins[1]
+    one_run = layout.width_stride == 1 and layout.height_stride == bins[1]
+    return (
+        one_run
+        and layout.channel_stride == count
+        and channels == lanes <= count
+        and target.size >= STREAMED
+        and cells.size >= 2 * count * lanes
+    )
+
+
+@inline
 def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     """Copy the bins of one box out of scratch, where they begin; return what waits to be copied.
 
@@ -74,13 +88,12 @@ def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     channel += complete * lanes
     position = complete * plane
     channels = min(lanes, layout.channels - channel)
+    if waits(cells, target, layout, channels, (height, width), lanes):  # never after complete ones
+        _turn(cells, 0, height * width, cells, plane, height * width, lanes)
+        return Waiting(at, 0, plane)
     if layout.width_stride == 1 and layout.height_stride == width:
         height, width = 1, height * width
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
-        one_run = height == 1 and layout.channel_stride == width
-        if one_run and large and cells.size >= 2 * plane:  # never after complete blocks
-            _turn(cells, 0, width, cells, plane, width, lanes)
-            return Waiting(at, 0, plane)
         for y in range(height):
             row = position + y * width * lanes
             index = at + y * layout.height_stride

@@ -1,0 +1,122 @@
+"""Boxes no wider than two vectors, channels first, are read where the map lies: the same bits."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import roi_numba
+from arrays import GUARD, assert_same_bits
+from operators import MEANS, ids
+from roi_numba._cpu import engine, narrow
+from roi_numba._cpu.streams import STREAMED
+
+DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8, np.int64, bool
+CHANNELS = 37  # of float32 two blocks and five channels
+HEIGHT, WIDTH = 19, 70
+# Two rows of bins in a vector, one, more than one; more rows than are kept.
+SIZES = (1, 1), (3, 2), (7, 7), (2, 8), (3, 9), (5, 16), (2, 17), (16, 4), (17, 3), (33, 2)
+WIDTHS = 0, 0.5, 3, 7, 8, 9, 15, 16, 17, 29, 31, 32, 33, 45, 60, 100
+MATRIX = pytest.mark.parametrize(("operator", "reduction"), MEANS, ids=ids)
+
+pytestmark = pytest.mark.skipif(
+    not narrow.picks_pixels(), reason="the processor cannot pick from two vectors"
+)
+
+
+def boxes_of_every_width(rng):
+    """Boxes as wide as one vector, two, more and less: across edges, off the map, of NaN.
+
+    Each has its own image, or else they would share what is packed.
+    """
+    wide = np.array(WIDTHS)
+    low, top = rng.uniform(-2, WIDTH - wide.clip(0, 40)), rng.uniform(-2, HEIGHT - 2, len(wide))
+    rows = np.column_stack([low, top, low + wide, top + rng.uniform(0, HEIGHT, len(wide))])
+    # To the right of the last, at the end of memory, two vectors cannot be read.
+    last = [WIDTH - 9.5, HEIGHT - 4.5, WIDTH + 1, HEIGHT + 1]
+    rows = np.vstack([rows, rows[3] + 1000, np.full(4, np.nan), last])
+    return np.column_stack([np.arange(len(rows)), rows])
+
+
+def map_of(rng, dtype, images, channels=CHANNELS):
+    features = 40 * rng.standard_normal((images, channels, HEIGHT, WIDTH))
+    if np.dtype(dtype).kind in "uib":
+        return np.abs(features).astype(dtype)
+    features = features.astype(dtype)
+    # What stands beside a bin must not be seen in it, whatever it is.
+    features[rng.random(features.shape) < 0.02] = np.nan
+    features[rng.random(features.shape) < 0.02] = -np.inf
+    return features
+
+
+@pytest.fixture
+def both_ways(monkeypatch):
+    """Call an operator with and without instructions that pick pixels."""
+
+    def both(operator, *arguments, **options):
+        found = operator(*arguments, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "picks_pixels", lambda: None)
+            expected = operator(*arguments, **options)
+        return found, expected
+
+    return both
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+@MATRIX
+def test_the_bits_of_lanes_of_channels(operator, reduction, dtype, size, both_ways, rng):
+    rows = boxes_of_every_width(rng)
+    features = map_of(rng, dtype, len(rows))
+    options = {"check_boxes": False, **operator.reductions[reduction]}
+    assert_same_bits(*both_ways(operator.function, features, rows, size, **options))
+
+
+STRIDED = {
+    "channels backwards": lambda x: x[:, ::-1],
+    "rows backwards": lambda x: x[:, :, ::-1],
+    "columns backwards": lambda x: x[..., ::-1],
+    "every second column": lambda x: x[..., ::2],
+    "every third channel": lambda x: x[:, ::3],
+    "one channel, again and again": lambda x: np.broadcast_to(x[:, :1], x.shape),
+    "one row, again and again": lambda x: np.broadcast_to(x[:, :, :1], x.shape),
+    "one channel": lambda x: x[:, :1],
+}
+
+
+@pytest.mark.parametrize("layout", STRIDED)
+def test_maps_laid_out_oddly(layout, both_ways, rng):
+    rows = boxes_of_every_width(rng)
+    features = STRIDED[layout](map_of(rng, np.float32, len(rows)))
+    found, expected = both_ways(roi_numba.roi_align, features, rows, (7, 6), check_boxes=False)
+    assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=ids)
+@pytest.mark.parametrize("size", [(7, 7), (3, 9)], ids=str)
+def test_nothing_beside_an_output_is_written(dtype, size, rng):
+    rows = boxes_of_every_width(rng)
+    features = map_of(rng, dtype, len(rows))
+    expected = roi_numba.roi_align(features, rows, size, check_boxes=False)
+    for shape, part in {
+        (len(rows), CHANNELS + 2, *size): np.s_[:, 1:-1],
+        (len(rows), CHANNELS, size[0] + 1, size[1]): np.s_[:, :, :-1],
+        (len(rows), CHANNELS, size[0], size[1] + 1): np.s_[..., :-1],
+    }.items():
+        whole = np.full(shape, GUARD, dtype)
+        roi_numba.roi_align(features, rows, size, check_boxes=False, out=whole[part])
+        assert_same_bits(whole[part], expected)
+        whole[part] = GUARD
+        assert (whole == GUARD).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16], ids=ids)
+def test_large_results_wait_between_boxes_of_both_kinds(dtype, threads, both_ways, rng):
+    rows = boxes_of_every_width(rng)
+    channels = STREAMED // (len(rows) * 14 * 14) // 16 * 16 + 16 + 5
+    features = map_of(rng, dtype, len(rows), channels)
+    roi_numba.set_num_threads(threads)
+    found, expected = both_ways(roi_numba.roi_align, features, rows, 14, check_boxes=False)
+    assert found.size >= STREAMED
+    assert_same_bits(found, expected)
