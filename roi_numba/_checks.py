@@ -25,8 +25,13 @@ def _index(value: Any) -> int | None:
 
 def int_pair(name: str, value: Any, minimum: int | None = None) -> tuple[int, int]:
     """An integer for both axes, or one for each: (height, width)."""
-    if type(value) is int and (0 if minimum is None else minimum) <= value < 2**31:
+    least = 0 if minimum is None else minimum
+    if type(value) is int and least <= value < 2**31:
         return value, value  # nearly every call, and small calls count microseconds
+    if type(value) is tuple and len(value) == 2:
+        height, width = value
+        if type(height) is type(width) is int and least <= min(value) and max(value) < 2**31:
+            return value
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     wanted = "an int or (height, width)"
     if minimum is not None:
@@ -85,6 +90,8 @@ def number(name: str, value: Any, wanted: str) -> float:
 
 def scale(name: str, value: Any, zero: bool = False) -> float:
     """A finite positive number, or perhaps zero."""
+    if type(value) is float and 0 < value < math.inf:
+        return value
     wanted = "finite and not negative" if zero else "finite and positive"
     found = number(name, value, wanted)
     if not (math.isfinite(found) and (found >= 0 if zero else found > 0)):
@@ -119,7 +126,7 @@ def scale_pairs(name: str, values: Any, count: int) -> list[tuple[float, float]]
 
 def channel_axis(value: Any) -> int:
     """1 or -1."""
-    axis = _index(value)
+    axis = value if type(value) is int else _index(value)
     if axis is None:
         raise TypeError(f"channel_axis must be 1 or -1, got {value!r}")
     if axis not in (1, -1):
@@ -208,6 +215,8 @@ def apart(name: str, array: NDArray[Any], other_name: str, other: NDArray[Any]) 
 
 def geometry(name: str, boxes: Any) -> Any:
     """Boxes in the dtype their geometry is computed in."""
+    if boxes.dtype.char in "fd" and boxes.dtype.isnative:
+        return boxes
     kind, size = boxes.dtype.kind, boxes.itemsize
     if kind == "V" and boxes.dtype == BFLOAT16:
         return widened(boxes)

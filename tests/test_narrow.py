@@ -14,7 +14,19 @@ DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8, np.in
 CHANNELS = 37  # of float32 two blocks and five channels
 HEIGHT, WIDTH = 19, 70
 # Two rows of bins in a vector, one, more than one; more rows than are kept.
-SIZES = (1, 1), (3, 2), (7, 7), (2, 8), (3, 9), (5, 16), (2, 17), (16, 4), (17, 3), (33, 2)
+SIZES = (
+    (1, 1),
+    (3, 2),
+    (7, 7),
+    (2, 8),
+    (3, 9),
+    (5, 16),
+    (2, 17),
+    (16, 4),
+    (17, 3),
+    (33, 2),
+    (2, 300),
+)
 WIDTHS = 0, 0.5, 3, 7, 8, 9, 15, 16, 17, 29, 31, 32, 33, 45, 60, 100
 MATRIX = pytest.mark.parametrize(("operator", "reduction"), MEANS, ids=ids)
 

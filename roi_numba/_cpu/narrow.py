@@ -148,6 +148,8 @@ def list_picks(table, k, bins, lanes, rows, picks):
     run, width = table.runs_begin[k], bins[1]
     bin_x = k * (bins[0] + width) + bins[0]
     taps, at_a_time = 0, 1
+    if width > lanes or 2 * bins[0] * lanes > ROWS_PIXELS:
+        return taps, at_a_time
     if table.runs_begin[k + 1] == run + 1 and runs[run, 1] <= 2 * lanes:
         for q in range(bin_x, bin_x + width):
             taps = max(taps, begin[q + 1] - begin[q])
@@ -181,8 +183,7 @@ def suits(source, layout, at, channels, y0, y1, target_layout, bins, lanes):
         layout.width_stride == 1
         and last + 2 * lanes <= source.size
         and target_layout.width_stride == 1
-        and target_layout.height_stride == bins[1] <= lanes
-        and 2 * bins[0] * lanes <= ROWS_PIXELS
+        and target_layout.height_stride == bins[1]
     )
 
 
