@@ -126,3 +126,12 @@ def faded_slope(t: Real, size: int) -> tuple[int, Real, Real]:
         return 0, T(0), T(0)
     low = int(math.floor(t))
     return low, T(-1) if low >= 0 else T(0), T(1) if low + 1 < size else T(0)
+
+
+@scalar
+def at_rate(change: Real, rate: Real) -> Real:
+    """How fast what changes by ``change`` does, at a rate, which may be NaN or infinite.
+
+    What does not change may be the weight of a pixel that is not there: it stays 0.
+    """
+    return change * rate if change != 0 else change

@@ -235,6 +235,32 @@ def test_rate_is_the_slope_along_a_motion(rng, operator, options):
         np.testing.assert_allclose((found * lone).sum((1, 2, 3)), expected, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("speed", [np.nan, np.inf])
+@MATRIX
+def test_motion_beyond_all_numbers(rng, operator, reduction, speed):
+    """What does not change is not moved; pixels beside the map, which do not, are not looked at."""
+    rows = [(0, -3, -2, 2, 3), (0, 3.4, 2.3, 8, 7), (0, -1.5, -1.5, 6.5, 5.5), (0, 20, 20, 30, 30)]
+    call = a_call(rng)._replace(
+        input=rng.uniform(1, 2, (1, 2, 4, 5)), boxes=np.array(rows, np.float64)
+    )
+    options = operator.reductions[reduction]
+    grads = rng.uniform(1, 2, (len(rows), 2, *call.output_size))
+    ways = (
+        (_derivatives.rate, {"output_size": call.output_size}),
+        (_derivatives.rate_backward, {"grad_output": grads}),
+    )
+    for function, arguments in ways:
+        still, moved = (
+            derivative(function, operator, call, options, motion=motion, **arguments)
+            for motion in (rng.uniform(0.3, 1, (len(rows), 4)), np.full((len(rows), 4), speed))
+        )
+        assert not np.isfinite(moved[still != 0]).any()
+        if operator.name != "roi_warp":  # where changes are opposite, and cancel
+            assert (moved[still == 0] == 0).all()
+        if function is _derivatives.rate:
+            assert (moved[3] == 0).all()  # off the map
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=ids)
 @MATRIX
 @given(data=st.data())

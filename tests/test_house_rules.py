@@ -65,6 +65,7 @@ def test_engines_know_neither_operators_nor_arrays(path):
         "roi_numba._arrays.flat_memory",
         "roi_numba._scalar.MANY_SAMPLES",
         "roi_numba._scalar.SCALARS",
+        "roi_numba._scalar.at_rate",
         "roi_numba._sources.source_digest",
     }
 

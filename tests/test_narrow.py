@@ -84,6 +84,18 @@ def test_the_bits_of_lanes_of_channels(operator, reduction, dtype, size, both_wa
     assert_same_bits(*both_ways(operator.function, features, rows, size, **options))
 
 
+@MATRIX
+def test_weights_that_rounding_makes_zero(operator, reduction, both_ways):
+    """Boxes in float64 may weigh a pixel by less than float32 can hold: they do not, then."""
+    features = np.array([[[[-1, np.inf, 3]] * 4]], np.float32)
+    boxes = np.array([[0, 0, 0, 1e-46, 4], [0, 0, 0, 1 + 1e-46, 4]])
+    options = operator.reductions[reduction]
+    found, expected = both_ways(operator.function, features, boxes, 1, **options)
+    assert_same_bits(found, expected)
+    if operator.function is roi_numba.prroi_pool:
+        assert np.isfinite(found[0]).all()
+
+
 STRIDED = {
     "channels backwards": lambda x: x[:, ::-1],
     "rows backwards": lambda x: x[:, :, ::-1],

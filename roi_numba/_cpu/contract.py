@@ -5,7 +5,7 @@ import numpy as np
 from .blocks import pack, pack_item
 from .compile import inline, kernel
 from .lanes import add_scaled, combine, load, splat, store
-from .narrow import PICKS, list_picks, pool_narrow, suits
+from .narrow import PICKS, is_there, list_picks, pool_narrow, suits
 from .plan import (
     CHUNK,
     FIRST,
@@ -82,9 +82,10 @@ def contract(
     cells = np.empty(max(cells_for(bins[0] * bins[1]) * lanes, together * box_cells), like.dtype)
     waiting = Waiting(0, 0, 0)
     if picking is not None:
+        suited = suits(source_layout, target_layout, bins, lanes)
         listed, taps, at_a_time = -1, 0, 1
     for item in range(first_item, last_item):
-        if picking is not None and source_layout.channel_stride != 1:
+        if picking is not None and suited:
             group, channel = item_at(item, groups, source_layout, lanes)
             k = order[groups[group, FIRST]]
             if groups[group, FIRST] + 1 == groups[group, LAST] and k != listed:
@@ -92,12 +93,14 @@ def contract(
                 taps, at_a_time = list_picks(table, k, bins, lanes, rows, picks)
             if k == listed and taps > 0:
                 channels = min(lanes, source_layout.channels - channel)
+                run = table.runs_begin[k]
+                x0, columns = table.runs[run, 0], table.runs[run, 1]
                 at = source_layout.origin + groups[group, IMAGE] * source_layout.stride
-                at += channel * source_layout.channel_stride
-                at += table.runs[table.runs_begin[k], 0]
-                if suits(
+                at += channel * source_layout.channel_stride + x0
+                pixels = lanes if columns <= lanes else 2 * lanes
+                if is_there(
                     source, source_layout, at, channels, groups[group, Y0], groups[group, Y1],
-                    target_layout, bins, lanes,
+                    pixels,
                 ):  # fmt: skip
                     to = target_layout.origin + numbers[k] * target_layout.stride
                     to += channel * target_layout.channel_stride

@@ -133,10 +133,10 @@ def add_product(typingctx, total, one, other):
 
 @contextmanager
 def strided(builder, count, first, second):
-    """Loop over ``count`` places of two sequences, each `(start, step)`, the first rising.
+    """Loop over ``count`` places of two sequences, each `(start, step)`; the first step is not 0.
 
-    It ends where the first does: LLVM, which cannot count by steps that it does not know, does not
-    unroll then, for which a dozen places are too few.
+    The loop ends where the first sequence does.  LLVM does not unroll it, since it cannot count by
+    a step that it does not know: for a dozen places that would cost more than it saves.
     """
     (start, step), (other_start, other_step) = first, second
     before = builder.block
@@ -159,12 +159,12 @@ UNROLLED = 4
 """Taps for which `combine` keeps weights and offsets in registers; two samples have no more."""
 
 
-def _combination(source, offsets, weights, target, adding):
+def _combination(source, indices, weights, target, adding):
     """Signature and code of `combine` and `accumulate`."""
     lanes = lanes_like(target)
 
     def codegen(context, builder, signature, args):
-        source_array, at, step, offset_array, unit, weight_array, first, last = args[:8]
+        source_array, at, step, index_array, unit, weight_array, first, last = args[:8]
         target_array, to, to_step, count = args[8:]
         vector = context.get_value_type(lanes)
         intp = at.type
@@ -172,7 +172,7 @@ def _combination(source, offsets, weights, target, adding):
 
         def tap(i):
             weight = emit_load(context, builder, weights, weight_array, i, vector.element)
-            pointer = address(context, builder, offsets, offset_array, i, INT32)
+            pointer = address(context, builder, indices, index_array, i, INT32)
             offset = builder.mul(builder.sext(builder.load(pointer, align=1), intp), unit)
             return emit_splat(builder, vector, weight), builder.add(at, offset)
 
@@ -207,29 +207,30 @@ def _combination(source, offsets, weights, target, adding):
 
     intp = types.intp
     signature = types.void(
-        source, intp, intp, offsets, intp, weights, intp, intp, target, intp, intp, intp
+        source, intp, intp, indices, intp, weights, intp, intp, target, intp, intp, intp
     )
     return signature, codegen
 
 
 @intrinsic
 def combine(
-    typingctx, source, at, step, offsets, unit, weights, first, last, target, to, to_step, count
+    typingctx, source, at, step, indices, unit, weights, first, last, target, to, to_step, count
 ):  # fmt: skip
     """Sum taps at ``count`` places.
 
-    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + offsets[i] * unit]`` for
-    j < count and first <= i < last: exactly the taps there are, in their order.
+    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + indices[i] * unit]`` for
+    j < count and first <= i < last: exactly the taps there are, in their order; ``to_step`` is not
+    0.
     """
-    return _combination(source, offsets, weights, target, adding=False)
+    return _combination(source, indices, weights, target, adding=False)
 
 
 @intrinsic
 def accumulate(
-    typingctx, source, at, step, offsets, unit, weights, first, last, target, to, to_step, count
+    typingctx, source, at, step, indices, unit, weights, first, last, target, to, to_step, count
 ):  # fmt: skip
     """Add taps to what ``target`` holds, one after the other; else as `combine`."""
-    return _combination(source, offsets, weights, target, adding=True)
+    return _combination(source, indices, weights, target, adding=True)
 
 
 def _transposed(builder, rows):

@@ -41,7 +41,8 @@ define <32 x i16> @wide(<32 x i16> %x) {
 def picks_pixels():
     """Whether kernels are compiled for AVX-512 (BW): as they take it, True or None.
 
-    Its instructions pick from two vectors of 64 bytes and store a part of one.
+    Its instructions pick from two vectors of 64 bytes and store a part of one; of a vector of
+    32 bytes those of VL do, which every processor with BW has had.
     """
     triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
     target = binding.Target.from_triple(triple)
@@ -141,15 +142,14 @@ def _mangled(scalar):
 def list_picks(table, k, bins, lanes, rows, picks):
     """List what bins pick of a row of one vector, or two, and of the next row; see `spread`.
 
-    Returns how many taps a bin has, at most, and how many rows of bins are picked at a time: two if
-    their pixels and they fit one vector each.  No taps: the box is not narrow.
+    A row of bins fits a vector.  Returns how many taps a bin has, at most, and how many rows of
+    bins are picked at a time: two if their pixels and they fit one vector each.  No taps: the box
+    is not narrow.
     """
     begin, index, weight, runs = table.begin, table.index, table.weight, table.runs
     run, width = table.runs_begin[k], bins[1]
     bin_x = k * (bins[0] + width) + bins[0]
     taps, at_a_time = 0, 1
-    if width > lanes or 2 * bins[0] * lanes > ROWS_PIXELS:
-        return taps, at_a_time
     if table.runs_begin[k + 1] == run + 1 and runs[run, 1] <= 2 * lanes:
         for q in range(bin_x, bin_x + width):
             taps = max(taps, begin[q + 1] - begin[q])
@@ -172,19 +172,24 @@ def list_picks(table, k, bins, lanes, rows, picks):
 
 
 @inline
-def suits(source, layout, at, channels, y0, y1, target_layout, bins, lanes):
-    """Whether `pool_narrow` can read and write so many channels of a box.
-
-    Two vectors are read from ``source[at]`` on, in every row from y0 up to, not including, y1.
-    """
-    last = at + max(0, (channels - 1) * layout.channel_stride)
-    last += max(y0 * layout.height_stride, (y1 - 1) * layout.height_stride)
+def suits(layout, target_layout, bins, lanes):
+    """Whether rows of the map and of bins lie so that `pool_narrow` can read and write them."""
     return (
-        layout.width_stride == 1
-        and last + 2 * lanes <= source.size
+        layout.channel_stride != 1
+        and layout.width_stride == 1
         and target_layout.width_stride == 1
         and target_layout.height_stride == bins[1]
+        and bins[1] <= lanes
+        and 2 * bins[0] * lanes <= ROWS_PIXELS
     )
+
+
+@inline
+def is_there(source, layout, at, channels, y0, y1, pixels):
+    """Whether so many pixels from ``source[at]`` on are memory of the map, of rows y0 up to y1."""
+    at += max(0, (channels - 1) * layout.channel_stride)
+    at += max(y0 * layout.height_stride, (y1 - 1) * layout.height_stride)
+    return at + pixels <= source.size
 
 
 @inline

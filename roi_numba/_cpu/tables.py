@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from .._scalar import MANY_SAMPLES
+from .._scalar import MANY_SAMPLES, at_rate
 from .compile import inline, kernel, named_after
 from .plan import SCRATCH_PIXELS, arrange, list_runs, place
 from .rates import Rates, rates_of
@@ -66,7 +66,7 @@ def bands_of(rule, moving):
                 return entry(box, p, k, bins, size, option)
             pixel, change, next_change, low, high = slope(box, p, k, bins, size, option)
             rate = by_low * low + by_high * high
-            return pixel, change * rate, next_change * rate
+            return pixel, at_rate(change, rate), at_rate(next_change, rate)
     else:
 
         @inline
@@ -111,10 +111,9 @@ def bands_of(rule, moving):
                             sums[pixel + 1] += two
                             begin, end = min(begin, pixel + 1), max(end, pixel + 2)
                     for pixel in range(begin, end):
-                        mean = sums[pixel] / divisor
+                        weight[at] = sums[pixel] / divisor
                         sums[pixel] = 0
-                        if mean != 0:
-                            weight[at] = mean
+                        if weight[at] != 0:  # rounded: of boxes in float64 it may have been more
                             index[at] = pixel
                             at += 1
                             low, high = min(low, pixel), max(high, pixel + 1)

@@ -113,7 +113,7 @@ def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
 def go_on(cells, target, waiting, elements):
     """Write so many elements, and up to where a line begins; return what waits then."""
     index, done, count = waiting
-    end = done + elements
+    end = min(count, done + elements)
     end = min(count, end + short_of_line(target, index + end))
     stream(cells, count + done, target, index + done, end - done)
     return Waiting(index, end, count)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._scalar import at_rate
 from .blocks import Layout
 from .compile import inline, inline_owner, kernel
 from .lanes import item, load, prefetch, read, splat, store, write
@@ -281,10 +282,10 @@ def at_samples(
                     if motion is not None:
                         rate_y = by_low[y] * motion[box, 1] + by_high[y] * motion[box, 3]
                         rate_x = by_low[x] * motion[box, 0] + by_high[x] * motion[box, 2]
-                        w00 = d0 * rate_y * v0 + u0 * e0 * rate_x
-                        w01 = d0 * rate_y * v1 + u0 * e1 * rate_x
-                        w10 = d1 * rate_y * v0 + u1 * e0 * rate_x
-                        w11 = d1 * rate_y * v1 + u1 * e1 * rate_x
+                        w00 = at_rate(d0 * v0, rate_y) + at_rate(u0 * e0, rate_x)
+                        w01 = at_rate(d0 * v1, rate_y) + at_rate(u0 * e1, rate_x)
+                        w10 = at_rate(d1 * v0, rate_y) + at_rate(u1 * e0, rate_x)
+                        w11 = at_rate(d1 * v1, rate_y) + at_rate(u1 * e1, rate_x)
                     if pooled is None:
                         _add_times(place, at, w00, g, like)
                         _add_times(place, at + right, w01, g, like)

@@ -8,7 +8,7 @@ from .compile import Kernel, block, cuda
 from .formats import accumulator, loader, saver
 from .integers import divided, tile_of, unit_of
 from .named import GEOMETRY, finder, pitch_of
-from .rules import DeviceRule, corners_of
+from .rules import DeviceRule, at_rate, corners_of
 from .turned import PIXELS, TILE_HEIGHT, TILE_WIDTH
 
 THREADS = block(128)
@@ -88,7 +88,7 @@ def gather_of(
                             u, d = u0, d0
                         elif found + 1 == y:
                             u, d = u1, d1
-                        d *= low * move_y1 + high * move_y2
+                        d = at_rate(d, low * move_y1 + high * move_y2)
                         found, v0, v1, e0, e1, low, high = find(
                             box_x, q, name % pitch, apart, bins_x, width, option_x
                         )
@@ -99,7 +99,7 @@ def gather_of(
                             v, e = v1, e1
                         w = u * v
                         if moving:
-                            e *= low * move_x1 + high * move_x2
+                            e = at_rate(e, low * move_x1 + high * move_x2)
                             w = d * v + u * e
                         if w != 0:
                             at = N(N(box * grad_box) + N(c * grad_channel))

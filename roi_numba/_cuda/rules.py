@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from .._scalar import at_rate as at_rate_anywhere
 from .compile import device, on_device
+
+at_rate = on_device(at_rate_anywhere)
 
 
 class DeviceRule:

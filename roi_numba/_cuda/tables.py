@@ -15,7 +15,7 @@ import numpy as np
 
 from .compile import Kernel, block, cuda, device
 from .levels import checker, picker, scaler
-from .rules import DeviceRule, checked_box
+from .rules import DeviceRule, at_rate, checked_box
 
 THREADS = block(64)
 
@@ -47,7 +47,7 @@ def bands_of(
             if moves:
                 pixel, one, two, low, high = slope(box, p, k, bins, size, option)
                 rate = by_low * low + by_high * high
-                one, two = one * rate, two * rate
+                one, two = at_rate(one, rate), at_rate(two, rate)
             return pixel, one, two
 
     else:

@@ -9,7 +9,7 @@ from .compile import Kernel, block, cuda, device
 from .formats import accumulator, loader, saver
 from .integers import divided, unit_of
 from .named import GEOMETRY, boxes_parameters, finder, pitch_of
-from .rules import DeviceRule, checked_box
+from .rules import DeviceRule, at_rate, checked_box
 
 THREADS = block(128)
 
@@ -86,10 +86,10 @@ def values_of(
                 rate_x = low * move_x1 + high * move_x2
                 w00, w01, w10, w11 = u0 * v0, u0 * v1, u1 * v0, u1 * v1
                 if moving:
-                    w00 = d0 * rate_y * v0 + u0 * e0 * rate_x
-                    w01 = d0 * rate_y * v1 + u0 * e1 * rate_x
-                    w10 = d1 * rate_y * v0 + u1 * e0 * rate_x
-                    w11 = d1 * rate_y * v1 + u1 * e1 * rate_x
+                    w00 = at_rate(d0 * v0, rate_y) + at_rate(u0 * e0, rate_x)
+                    w01 = at_rate(d0 * v1, rate_y) + at_rate(u0 * e1, rate_x)
+                    w10 = at_rate(d1 * v0, rate_y) + at_rate(u1 * e0, rate_x)
+                    w11 = at_rate(d1 * v1, rate_y) + at_rate(u1 * e1, rate_x)
                 at = N(N(image * image_stride) + N(c * channel_stride))
                 at = N(at + N(y * row_stride) + N(x * column_stride))
                 total += pass_on(source, at, w00, value)
