@@ -48,7 +48,7 @@ def bands_of(rule, moving):
     """The kernel that fills `Bands` and arranges groups for as many boxes as fit.
 
     It returns the box to go on with, ``start`` if the table cannot even hold one, and what
-    `plan.arrange` returns.  If ``lanes`` is 0 nothing is arranged and pixels stay pixels.
+    `plan.arrange` returns.  If ``lanes`` is 0 nothing is arranged and there are no runs.
     ``sums`` and ``position`` are zeros, for every pixel along an axis; they are zeros again.
 
     ``moving``: along one axis, ``moved``, the weights are rates of change, as the corners of box k
@@ -268,8 +268,8 @@ def tabulate(
 ):  # fmt: skip
     """Tabulate as many boxes from ``start`` on as fit.
 
-    ``motion``: an axis and how the corners move along it (`bands_of`).  Unless ``placed``, pixels
-    stay pixels, nothing is grouped, and maxima have slopes.  ``rates``: means have `Rates`.
+    ``motion``: an axis and how the corners move along it (`bands_of`).  Unless ``placed``, all
+    pixels stay pixels, nothing is grouped, and maxima have slopes.  ``rates``: means have `Rates`.
     ``together``: blocks of channels that are packed together (`plan.arrange`).  Returns the box to
     go on with, the table, the order of its boxes, their groups and what those cost, and the groups
     that are too large for scratch.
