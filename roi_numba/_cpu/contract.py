@@ -85,10 +85,13 @@ def contract(
         suited = suits(source_layout, target_layout, bins, lanes)
         listed, taps, at_a_time = -1, 0, 1
     for item in range(first_item, last_item):
-        if picking is not None and suited:
+        # Whether it is suited is asked within: asked here, boxes that share a region took longer,
+        # in whatever order LLVM then kept the loops (c4-head into an `out`: 8.3 -> 9.7 ms).
+        if picking is not None and source_layout.channel_stride != 1:
             group, channel = item_at(item, groups, source_layout, lanes)
             k = order[groups[group, FIRST]]
-            if groups[group, FIRST] + 1 == groups[group, LAST] and k != listed:
+            alone = groups[group, FIRST] + 1 == groups[group, LAST]
+            if suited and alone and k != listed:
                 listed = k
                 taps, at_a_time = list_picks(table, k, bins, lanes, rows, picks)
             if k == listed and taps > 0:
