@@ -15,7 +15,7 @@ import roi_numba
 from roi_numba._cpu import engine
 from roi_numba._cpu.compile import Kernel
 from roi_numba._cpu.formats import WIDENED, converted_by
-from roi_numba._cpu.narrow import picks_pixels
+from roi_numba._cpu.narrow import picked_by, picks_pixels
 from subprocesses import run
 
 llvm.initialize_all_targets()
@@ -163,6 +163,14 @@ def test_calls_for_half_floats_would_be_seen():
 )
 def test_processors_that_convert_half_floats(processor, expected):
     assert converted_by(X86, processor, "") is expected
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [("x86-64", False), ("haswell", False), ("knl", False), ("skylake-avx512", True)],
+)
+def test_processors_that_pick_pixels(processor, expected):
+    assert picked_by(X86, processor, "") is expected
 
 
 def test_half_floats_where_nothing_converts_them():

@@ -100,10 +100,10 @@ def contract(
                 x0, columns = table.runs[run, 0], table.runs[run, 1]
                 at = source_layout.origin + groups[group, IMAGE] * source_layout.stride
                 at += channel * source_layout.channel_stride + x0
-                pixels = lanes if columns <= lanes else 2 * lanes
+                read = lanes if columns <= lanes else 2 * lanes
                 if is_there(
                     source, source_layout, at, channels, groups[group, Y0], groups[group, Y1],
-                    pixels,
+                    read,
                 ):  # fmt: skip
                     to = target_layout.origin + numbers[k] * target_layout.stride
                     to += channel * target_layout.channel_stride

@@ -45,6 +45,18 @@ define <16 x float> @widened(<16 x half> %x) {
 """
 
 
+def kernels_processor():
+    """Triple, name and features of the processor that kernels are compiled for."""
+    return cpu_target.target_context.codegen().magic_tuple()
+
+
+def assembly(code, triple, processor, features):
+    """What LLVM makes of code for a processor."""
+    target = binding.Target.from_triple(triple)
+    machine = target.create_target_machine(cpu=processor, features=features)
+    return machine.emit_assembly(binding.parse_assembly(code))
+
+
 @cache
 def converted_by(triple, processor, features):
     """Whether x86's instructions convert float16 there, no subnormal taken for zero.
@@ -52,14 +64,12 @@ def converted_by(triple, processor, features):
     F16C's vcvtph2ps, or vcvtph2psx of AVX512-FP16.  Without them LLVM calls a function, for one
     number at a time.
     """
-    target = binding.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=processor, features=features)
-    return "vcvtph2ps" in machine.emit_assembly(binding.parse_assembly(WIDENED))
+    return "vcvtph2ps" in assembly(WIDENED, triple, processor, features)
 
 
 def converts_halves():
     """`converted_by` the processor that kernels are compiled for."""
-    return converted_by(*cpu_target.target_context.codegen().magic_tuple())
+    return converted_by(*kernels_processor())
 
 
 def decoded(builder, dtype, stored, value_type):

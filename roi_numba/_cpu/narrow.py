@@ -8,13 +8,12 @@ same order, so no bit depends on which of the two is taken.
 
 from functools import cache
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from .compile import inline
-from .formats import encoded
+from .formats import assembly, encoded, kernels_processor
 from .lanes import combine, splat, store, strided
 from .plan import ROWS_PIXELS
 from .unpack import Waiting, go_on, waits
@@ -37,17 +36,19 @@ define <32 x i16> @wide(<32 x i16> %x) {
 """
 
 
-@cache
-def picks_pixels():
-    """Whether kernels are compiled for AVX-512 (BW): as they take it, True or None.
+def picked_by(triple, processor, features):
+    """Whether a processor has AVX-512 (BW).
 
     Its instructions pick from two vectors of 64 bytes and store a part of one; of a vector of
     32 bytes those of VL do, which every processor with BW has had.
     """
-    triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
-    target = binding.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=processor, features=features)
-    return True if "zmm" in machine.emit_assembly(binding.parse_assembly(WIDE)) else None
+    return "vpaddw\t%zmm" in assembly(WIDE, triple, processor, features)
+
+
+@cache
+def picks_pixels():
+    """`picked_by` the processor that kernels are compiled for: as they take it, True or None."""
+    return True if picked_by(*kernels_processor()) else None
 
 
 @intrinsic
