@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import config, typeof, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.codegen import CPUCodeLibrary
+from numba.core.codegen import CPUCodeLibrary, JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import LoweringPass, register_pass
@@ -131,7 +131,27 @@ LLVM_LEVEL = 1
 """Vectors are explicit (`lanes`): level 3 takes twice as long to compile and runs no faster."""
 
 
-class Part(CPUCodeLibrary):
+class Compact(CPUCodeLibrary):
+    """Code whose loops are not unrolled but where they say so.
+
+    Lanes are unrolled as it is.  LLVM would unroll loops over taps and boxes too, which are short:
+    a first roi_align compiles 0.3 s sooner without (3.76 -> 3.45), fpn-box takes 21.5 -> 19.4 ms,
+    c4-head's roi_pool 8.0 -> 7.3, and only crops longer (34 -> 37).
+    """
+
+    def add_ir_module(self, ir_module: Any) -> Any:
+        """Add code, marked."""
+        for function in ir_module.functions:
+            if not function.is_declaration:
+                function.attributes.add("optsize")
+        return super().add_ir_module(ir_module)
+
+
+class Whole(Compact, JITCodeLibrary):
+    """The code of a kernel."""
+
+
+class Part(Compact):
     """The code of a function that only kernels call: it is optimised and translated as theirs.
 
     Numba would do both for the function itself too, although nobody calls that code: a sixth of
@@ -159,21 +179,34 @@ class Part(CPUCodeLibrary):
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)
-class IntoPart(LoweringPass):
-    """The pass that has a function compiled into a `Part`."""
+class IntoWhole(LoweringPass):
+    """The pass that has a kernel compiled into a `Whole`."""
 
-    _name = "roi_numba_into_part"
+    _name = "roi_numba_into_whole"
+    library: type[Compact] = Whole
 
     def __init__(self) -> None:
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
-        """Set the library, which lowering makes only where there is none, and refuse leaks."""
+        """Set the library, which lowering makes only where there is none."""
+        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
+        return False
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class IntoPart(IntoWhole):
+    """The pass that has a function compiled into a `Part`."""
+
+    _name = "roi_numba_into_part"
+    library = Part
+
+    def run_pass(self, state: Any) -> bool:
+        """Set the library, and refuse leaks."""
         result = state.targetctx.data_model_manager[state.return_type]
         if not state.targetctx.enable_nrt and result.contains_nrt_meminfo():
             raise TypeError(f"{state.func_id.func_name} returns an array: mark it inline_owner")
-        state.library = Part(state.targetctx.codegen(), state.func_id.func_qualname)
-        return False
+        return super().run_pass(state)
 
 
 IDLE = (
@@ -187,10 +220,13 @@ is to inline, arrays in expressions.  They take 5 % of the time to compile."""
 class KernelCompiler(CompilerBase):
     """Numba's compiler for kernels."""
 
+    into: type[IntoWhole] = IntoWhole
+
     def passes(self) -> Any:
-        """Numba's own passes for nopython mode, without those that are `IDLE`."""
+        """Numba's own passes for nopython mode, without those that are `IDLE`, and `into`."""
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
         manager.passes = [each for each in manager.passes if each[0].name() not in IDLE]
+        manager.add_pass_after(self.into, AnnotateTypes)
         return manager
 
     def define_pipelines(self) -> list[Any]:
@@ -203,11 +239,7 @@ class KernelCompiler(CompilerBase):
 class PartCompiler(KernelCompiler):
     """Numba's compiler for functions that kernels call."""
 
-    def passes(self) -> Any:
-        """The same and `IntoPart`."""
-        manager = super().passes()
-        manager.add_pass_after(IntoPart, AnnotateTypes)
-        return manager
+    into = IntoPart
 
 
 PART = {**OPTIONS, "no_cpython_wrapper": True, "pipeline_class": PartCompiler}

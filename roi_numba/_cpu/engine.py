@@ -14,7 +14,7 @@ from .contract import contract, contract_large
 from .maximum import maximum, maximum_large
 from .narrow import picks_pixels
 from .pages import empty
-from .plan import COST
+from .plan import COST, by_group
 from .tables import tabulate
 from .threads import get_num_threads, run
 from .unpack import TURNED
@@ -177,7 +177,7 @@ def costs_of_items(
 ) -> NDArray[np.int64]:
     """What each work item of ``together`` blocks costs, in the order of `plan.item_at`."""
     items = -(-layout.channels // (lanes * together))
-    repeat = np.repeat if layout.channel_stride == 1 else np.tile
+    repeat = np.repeat if by_group(groups, layout) else np.tile
     costs: NDArray[np.int64] = repeat(groups[:, COST] * together, items)
     return costs
 

@@ -48,7 +48,7 @@ def maximum(
     weight, next_weight = table.weight, table.next_weight
     zero, unknown = splat(like.dtype.type(0), like), splat(like.dtype.type(np.nan), like)
     nobody = splat(places.dtype.type(-1), places)
-    waiting = Waiting(0, 0, 0)
+    waiting = Waiting(0, 0, 0, 0)
     for number in range(first_item, last_item):
         group, channel, blocks = pack_item(
             number, last_item, groups, source, source_layout, lanes, together, scratch, plane

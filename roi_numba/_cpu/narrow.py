@@ -2,8 +2,9 @@
 
 Elsewhere channels are lanes, for which pixels are transposed into scratch and bins out of it.  Here
 pixels are: the rows of a bin are added up as they lie in the map, and the pixels of all bins of a
-row are then picked out of them by one instruction a tap, `vpermt2ps`.  It does the same sums in the
-same order, so no bit depends on which of the two is taken.
+row, or of two, are picked out of the sum by one instruction a tap, `vpermt2ps`; nothing between
+leaves the registers.  It does the same sums in the same order, so no bit depends on which of the
+two is taken.
 """
 
 from functools import cache
@@ -14,8 +15,9 @@ from numba.extending import intrinsic
 
 from .compile import inline
 from .formats import assembly, encoded, kernels_processor
-from .lanes import combine, splat, store, strided
-from .plan import ROWS_PIXELS
+from .lanes import splat, store, strided
+from .plan import by_group
+from .streams import STREAMED
 from .unpack import Waiting, go_on, waits
 from .vectors import INT32, address, emit_load, emit_splat, lanes_like
 
@@ -24,6 +26,15 @@ MOST_TAPS = 8
 
 KEPT = 3
 """Taps whose weights and places are kept in registers."""
+
+KEPT_ROWS = 4
+"""Rows whose weights and places are; two samples a bin have no more."""
+
+AT_ONCE = 4
+"""Blocks of channels that are pooled one after the other with what is kept, at most."""
+
+AT_ONCE_LINES = 1024
+"""Lines of the map that they may have: 64 KiB."""
 
 PICKS = 2 * MOST_TAPS
 """Vectors that `list_picks` fills."""
@@ -52,84 +63,143 @@ def picks_pixels():
 
 
 @intrinsic
-def spread(
-    typingctx, rows, row, step, taps, picks, target, to, to_step, of_step, bins, count
+def pick_sums(
+    typingctx, source, at, step, indices, unit, weights, one, other, taps, picks, listed, target,
+    to, to_step, bins, count,
 ):  # fmt: skip
-    """Pick what ``bins`` weigh out of reduced rows, for ``count`` channels.
+    """Add up rows of pixels and pick out of them what ``bins`` weigh, for ``count`` channels.
 
-    ``target[to + c * to_step + b] = sum_i weights[i, b] * pair[picked[i, b]]``, without taps that
-    weigh nothing.  The first ``of_step`` bins of channel c pick from the pair of vectors
-    ``rows[c * row:]``, as many others from that ``step`` elements further on.  ``rows[picks:]``
-    are weights and what they weigh, as `list_picks` lists them.
+    ``one`` and ``other`` are ``(shift, first, last)``: for channel c the vector of pixels
+    ``sum_i weights[i] * source[at + shift + c * step + indices[i] * unit:]`` of first <= i < last;
+    ``other`` may be None.  Bin b goes to ``target[to + c * to_step + b]``: what it picks of the two
+    vectors and how it weighs that, `list_picks` lists in ``picks[listed:]``.
     """
-    lanes = lanes_like(rows)
+    lanes = lanes_like(picks)
+    sums = [0] if isinstance(other, types.NoneType) else [0, 1]
 
     def codegen(context, builder, signature, args):
-        rows_array, row, step, taps, picks = args[:5]
-        target_array, to, to_step, of_step, bins, count = args[5:]
-        intp = row.type
+        source_array, at, step, index_array, unit, weight_array, *ranges = args[:8]
+        taps, picks_array, listed, target_array, to, to_step, bins, count = args[8:]
+        intp = at.type
         vector = context.get_value_type(lanes)
-        bits = ir.IntType(lanes.dtype.bitwidth)
-        places = ir.VectorType(bits, lanes.count)
-        ids = ir.Constant(places, list(range(lanes.count)))
-        kind = {32: "ps", 64: "pd"}[bits.width]
-        pick = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(vector, [vector, places, vector]),
-            f"llvm.x86.avx512.vpermi2var.{kind}.512",
-        )
+        places = ir.VectorType(ir.IntType(lanes.dtype.bitwidth), lanes.count)
+        zero = ir.Constant(vector, None)
+        ranges = [cgutils.unpack_tuple(builder, ranges[i], 3) for i in sums]
+        lengths = [builder.sub(last, first) for _, first, last in ranges]
 
-        def line(i):
-            return emit_load(context, builder, rows, rows_array, i, vector)
+        def everywhere(condition):
+            return emit_splat(builder, ir.VectorType(ir.IntType(1), lanes.count), condition)
+
+        def added(total, weights, values, counts=None):
+            """Add a product to a total, or to nothing, where it counts."""
+            if total is None:
+                more, total = builder.fmul(weights, values), zero
+            else:
+                product = builder.fmul(weights, values, flags=("contract",))
+                more = builder.fadd(total, product, flags=("contract",))
+            return more if counts is None else builder.select(counts, more, total)
+
+        def row(shift, i):
+            """Weight and place of the row that is entry i."""
+            weight = emit_load(context, builder, weights, weight_array, i, vector.element)
+            pointer = address(context, builder, indices, index_array, i, INT32)
+            offset = builder.mul(builder.sext(builder.load(pointer, align=1), intp), unit)
+            return emit_splat(builder, vector, weight), builder.add(builder.add(at, shift), offset)
+
+        def pixels(place, moved):
+            place = builder.add(place, moved)
+            return emit_load(context, builder, source, source_array, place, vector)
+
+        def kept(n, span, length):
+            """A sum of ``n`` rows, of which the last may not be there: another stands for it."""
+            shift, first, _ = span
+            there = builder.icmp_signed(">=", length, intp(n))
+            last = builder.select(there, builder.add(first, intp(n - 1)), first)
+            rows = [(*row(shift, builder.add(first, intp(i))), None) for i in range(n - 1)]
+            return [*rows, (*row(shift, last), everywhere(there) if 1 < n else None)]
+
+        def sum_of_kept(rows, moved):
+            total = None
+            for weight, place, counts in rows:
+                total = added(total, weight, pixels(place, moved), counts)
+            return total
+
+        def sum_of_any(span, moved):
+            """The same of however many rows."""
+            shift, first, last = span
+            so_far = cgutils.alloca_once_value(builder, zero)
+            with builder.if_then(builder.icmp_signed("<", first, last)):
+                weight, place = row(shift, first)
+                builder.store(added(None, weight, pixels(place, moved)), so_far)
+            second = builder.add(first, intp(1))
+            with cgutils.for_range_slice(builder, second, last, intp(1)) as (i, _):
+                weight, place = row(shift, i)
+                more = added(builder.load(so_far), weight, pixels(place, moved))
+                builder.store(more, so_far)
+            return builder.load(so_far)
 
         def tap(i):
-            at = builder.add(picks, builder.mul(i, intp(lanes.count)))
-            weights = line(at)
-            picked = line(builder.add(at, intp(MOST_TAPS * lanes.count)))
-            weighs = builder.fcmp_unordered("!=", weights, ir.Constant(vector, None))
-            return weights, builder.fptosi(picked, places), weighs
+            """Weights and places of what bins pick, and whether they weigh anything."""
+            at = builder.add(listed, builder.mul(i, intp(lanes.count)))
+            weighing = emit_load(context, builder, picks, picks_array, at, vector)
+            at = builder.add(at, intp(MOST_TAPS * lanes.count))
+            picked = emit_load(context, builder, picks, picks_array, at, vector)
+            counts = builder.fcmp_unordered("!=", weighing, zero)
+            return weighing, builder.fptosi(picked, places), counts
 
-        def added(total, pair, weights, picked, weighs):
-            product = builder.call(pick, [pair[0], picked, pair[1]])
-            if total is None:
-                product = builder.fmul(weights, product)
-                return builder.select(weighs, product, ir.Constant(vector, None))
-            product = builder.fmul(weights, product, flags=("contract",))
-            return builder.select(weighs, builder.fadd(total, product, flags=("contract",)), total)
+        def pick(total, vectors, tap):
+            weighing, picked, counts = tap
+            return added(total, weighing, _picked(builder, vectors, picked), counts)
 
-        def put(index, total, there):
+        few = builder.trunc(bins, places.element)
+        ids = ir.Constant(places, list(range(lanes.count)))
+        written = builder.icmp_signed("<", ids, emit_splat(builder, places, few))
+
+        def put(index, total):
             stored = encoded(builder, target.dtype, total)
             pointer = address(context, builder, target, target_array, index, stored.type, 0)
-            last = builder.sub(builder.add(index, there), intp(1))
+            last = builder.sub(builder.add(index, bins), intp(1))
             address(context, builder, target, target_array, last, stored.type.element)  # is checked
-            few = builder.trunc(there, bits)
-            mask = builder.icmp_signed("<", ids, emit_splat(builder, places, few))
-            suffix = f"v{lanes.count}{_mangled(stored.type.element)}"
-            masked = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(ir.VoidType(), [stored.type, pointer.type, INT32, mask.type]),
-                f"llvm.masked.store.{suffix}.p0{suffix}",
-            )
-            builder.call(masked, [stored, pointer, INT32(1), mask])
+            _store_some(builder, stored, pointer, written)
 
-        kept = [tap(intp(i)) for i in range(KEPT)]
-        steps = builder.udiv(builder.add(bins, builder.sub(of_step, intp(1))), of_step)
-        with strided(builder, count, (intp(0), row), (to, to_step)) as (first, there):
-            with strided(builder, steps, (first, step), (intp(0), of_step)) as (at, done):
-                pair = line(at), line(builder.add(at, intp(lanes.count)))
+        def pool(n):
+            """All channels, of sums of ``n`` rows or one less; of 0: of any."""
+            rows = [kept(n, *each) for each in zip(ranges, lengths, strict=True)] if n else []
+            with strided(builder, count, (to, to_step), (intp(0), step)) as (index, moved):
+                if n:
+                    vectors = [sum_of_kept(each, moved) for each in rows]
+                else:
+                    vectors = [sum_of_any(each, moved) for each in ranges]
                 total = None
-                for each in kept:
-                    total = added(total, pair, *each)
+                for each in taps_kept:
+                    total = pick(total, vectors, each)
                 so_far = cgutils.alloca_once_value(builder, total)
                 with cgutils.for_range_slice(builder, intp(KEPT), taps, intp(1)) as (i, _):
-                    builder.store(added(builder.load(so_far), pair, *tap(i)), so_far)
-                left = builder.sub(bins, done)
-                left = builder.select(builder.icmp_signed("<", left, of_step), left, of_step)
-                put(builder.add(there, done), builder.load(so_far), left)
+                    builder.store(pick(builder.load(so_far), vectors, tap(i)), so_far)
+                put(index, builder.load(so_far))
+
+        taps_kept = [tap(intp(i)) for i in range(KEPT)]
+        after = builder.append_basic_block("after")
+        for n in range(1, KEPT_ROWS + 1):
+            fits = cgutils.true_bit
+            for length in lengths:
+                enough = builder.icmp_signed(">=", length, intp(max(n - 1, 1)))
+                few = builder.icmp_signed("<=", length, intp(n))
+                fits = builder.and_(fits, builder.and_(enough, few))
+            with builder.if_then(fits):
+                pool(n)
+                builder.branch(after)
+        pool(0)
+        builder.branch(after)
+        builder.position_at_end(after)
         return context.get_dummy_value()
 
     intp = types.intp
-    return types.void(rows, intp, intp, intp, intp, target, intp, intp, intp, intp, intp), codegen
+    signature = types.void(
+        source, intp, intp, indices, intp, weights, one, other, intp, picks, intp, target, intp,
+        intp, intp, intp,
+    )  # fmt: skip
+    return signature, codegen
 
 
 def _mangled(scalar):
@@ -137,6 +207,33 @@ def _mangled(scalar):
     if isinstance(scalar, ir.IntType):
         return f"i{scalar.width}"
     return "f32" if scalar == ir.FloatType() else "f64"
+
+
+def _call(builder, name, result, arguments):
+    """Call one of LLVM's intrinsics."""
+    types_of = ir.FunctionType(result, [each.type for each in arguments])
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, types_of, f"llvm.{name}"), arguments
+    )
+
+
+def _picked(builder, vectors, places):
+    """A vector of the lanes that ``places`` say, of one vector or of two after each other."""
+    single = vectors[0].type.element == ir.FloatType()
+    if len(vectors) == 1:
+        name = f"x86.avx512.permvar.{'sf' if single else 'df'}.512"
+        return _call(builder, name, vectors[0].type, [*vectors, places])
+    name = f"x86.avx512.vpermi2var.{'ps' if single else 'pd'}.512"
+    return _call(builder, name, vectors[0].type, [vectors[0], places, vectors[1]])
+
+
+def _store_some(builder, vector, pointer, lanes):
+    """Store some lanes."""
+    suffix = f"v{vector.type.count}{_mangled(vector.type.element)}"
+    _call(
+        builder, f"masked.store.{suffix}.p0{suffix}", ir.VoidType(),
+        [vector, pointer, INT32(1), lanes],
+    )  # fmt: skip
 
 
 @inline
@@ -181,7 +278,6 @@ def suits(layout, target_layout, bins, lanes):
         and target_layout.width_stride == 1
         and target_layout.height_stride == bins[1]
         and bins[1] <= lanes
-        and 2 * bins[0] * lanes <= ROWS_PIXELS
     )
 
 
@@ -194,39 +290,71 @@ def is_there(source, layout, at, channels, y0, y1, pixels):
 
 
 @inline
+def items_at_once(item, last, groups, layout, target, height, vectors, lanes):
+    """How many items, all of one box of so many rows of pixels, are pooled at once.
+
+    A CPU does not foresee where a loop over channels ends, and begins anew with nothing at hand.
+    So loops are long, as long as the pixels stay in L1.  Bins of large results wait item by item.
+    """
+    if not by_group(groups, layout) or target.size >= STREAMED:
+        return 1
+    items = (layout.channels + lanes - 1) // lanes
+    fitting = AT_ONCE_LINES // ((vectors + 1) * max(height, 1) * lanes)
+    return max(1, min(AT_ONCE, fitting, last - item, items - item % items))
+
+
+@inline
+def pool_rows(
+    source, layout, at, channels, vectors, taps, at_a_time, bins, table, k, rows, picks, target, to,
+    to_step, cells, held_back, waiting, lanes,
+):  # fmt: skip
+    """`pool_narrow` into ``target[to:]``, channels ``to_step`` apart.
+
+    With every row of bins goes one of what is ``waiting`` in ``cells``, to ``held_back``.
+    """
+    height, width = bins
+    bin_y = k * (height + width)
+    for p in range(0, height, at_a_time):
+        after = min(p + at_a_time, height)
+        one = 0, table.begin[bin_y + p], table.begin[bin_y + p + 1]
+        there = (after - p) * width
+        if vectors == 1 and at_a_time == 1:
+            pick_sums(
+                source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
+                one, None, taps, rows, picks, target, to + p * width, to_step, there, channels,
+            )  # fmt: skip
+        else:
+            shift = (vectors - 1) * lanes
+            other = shift, table.begin[bin_y + after - 1], table.begin[bin_y + after]
+            pick_sums(
+                source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
+                one, other, taps, rows, picks, target, to + p * width, to_step, there, channels,
+            )  # fmt: skip
+        if waiting.done < waiting.count:
+            waiting = go_on(cells, held_back, waiting, there * lanes)
+
+
+@inline
 def pool_narrow(
-    source, layout, at, channels, taps, at_a_time, bins, table, k, rows, picks, cells, lanes,
-    target, target_layout, to, waiting,
+    source, layout, at, channels, vectors, taps, at_a_time, bins, table, k, rows, picks, cells,
+    lanes, target, target_layout, to, waiting,
 ):  # fmt: skip
     """One box that is narrow, of so many channels: rows first, then columns.
 
     Its first column of row 0 and its first channel are ``source[at]``, its bins begin with
-    ``target[to]``.  What is ``waiting`` of another box is written before; returns what waits then.
+    ``target[to]``.  What is ``waiting`` of another box is written meanwhile; returns what waits
+    then.
     """
-    height, width = bins
-    vectors = 2 if table.runs[table.runs_begin[k], 1] > lanes else 1
-    row = height * vectors * lanes
-    bin_y = k * (height + width)
-    for p in range(height):
-        for vector in range(vectors):
-            combine(
-                source, at + vector * lanes, layout.channel_stride,
-                table.index, layout.height_stride, table.weight,
-                table.begin[bin_y + p], table.begin[bin_y + p + 1],
-                rows, (p * vectors + vector) * lanes, row, channels,
-            )  # fmt: skip
-        if waiting.done < waiting.count:
-            waiting = go_on(cells, target, waiting, width * lanes)
-    step = max(vectors, at_a_time) * lanes
-    count = height * width
     if waits(cells, target, target_layout, channels, bins, lanes):
-        spread(
-            rows, row, step, taps, picks, cells, count * lanes, count, at_a_time * width, count,
-            channels,
+        count = bins[0] * bins[1]
+        free = (2 if waiting.at == count * lanes else 1) * count * lanes
+        pool_rows(
+            source, layout, at, channels, vectors, taps, at_a_time, bins, table, k, rows, picks,
+            cells, free, count, cells, target, waiting, lanes,
         )  # fmt: skip
-        return Waiting(to, 0, count * lanes)
-    spread(
-        rows, row, step, taps, picks, target, to, target_layout.channel_stride, at_a_time * width,
-        count, channels,
+        return Waiting(to, free, 0, count * lanes)
+    pool_rows(
+        source, layout, at, channels, vectors, taps, at_a_time, bins, table, k, rows, picks,
+        target, to, target_layout.channel_stride, cells, target, waiting, lanes,
     )  # fmt: skip
-    return Waiting(0, 0, 0)
+    return Waiting(0, 0, 0, 0)

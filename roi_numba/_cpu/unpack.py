@@ -19,18 +19,21 @@ FEW = 4
 TURNED = 4096
 """Bins that are transposed in scratch at most: 256 KiB."""
 
-Waiting = namedtuple("Waiting", "index done count")
+Waiting = namedtuple("Waiting", "index at done count")
 Waiting.__doc__ = """Elements for a target, from ``index`` on: ``done`` of ``count`` are there.
 
-In scratch, ``cells``, they follow as many others: the bins from which they were transposed.  Only
-bins of a single block of channels are, so the next box has no more before them.
+In scratch they begin with ``cells[at]``, after as many others: the bins of a box as it is pooled,
+from which they are transposed.  They are of a single block of channels.
 """
 
 
 @inline
 def cells_for(bins):
-    """How many cells `hold` and `unpack` want for so many bins."""
-    return 2 * bins if bins <= TURNED else bins
+    """How many cells are wanted for so many bins.
+
+    Three times as many: those of a box, what waits, and where `narrow` has what will wait next.
+    """
+    return 3 * bins if bins <= TURNED else bins
 
 
 @inline
@@ -54,7 +57,7 @@ def waits(cells, target, layout, channels, bins, lanes):
         and layout.channel_stride == count
         and channels == lanes <= count
         and target.size >= STREAMED
-        and cells.size >= 2 * count * lanes
+        and cells.size >= cells_for(count) * lanes > count * lanes
     )
 
 
@@ -62,14 +65,14 @@ def waits(cells, target, layout, channels, bins, lanes):
 def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     """Copy the bins of one box out of scratch, where they begin; return what waits to be copied.
 
-    Bins wait only where ``cells`` have room for them twice.  Those of further `blocks`, if channels
+    Bins wait only where ``cells`` have room for them (`cells_for`).  Those of further `blocks`, if channels
     lie next to each other, follow in ``cells``; the last may have fewer channels.
     """
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
     complete = complete_blocks(layout, channel, lanes, blocks)
     plane = height * width * lanes
     large = target.size >= STREAMED
-    waiting = Waiting(0, 0, 0)
+    waiting = Waiting(0, 0, 0, 0)
     if complete:
         for y in range(height):
             for block in range(complete):
@@ -90,7 +93,7 @@ def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     channels = min(lanes, layout.channels - channel)
     if waits(cells, target, layout, channels, (height, width), lanes):  # never after complete ones
         _turn(cells, 0, height * width, cells, plane, height * width, lanes)
-        return Waiting(at, 0, plane)
+        return Waiting(at, plane, 0, plane)
     if layout.width_stride == 1 and layout.height_stride == width:
         height, width = 1, height * width
     if layout.width_stride == 1 and channels == lanes and width >= lanes:
@@ -112,11 +115,11 @@ def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
 @inline_here
 def go_on(cells, target, waiting, elements):
     """Write so many elements, and up to where a line begins; return what waits then."""
-    index, done, count = waiting
+    index, at, done, count = waiting
     end = min(count, done + elements)
     end = min(count, end + short_of_line(target, index + end))
-    stream(cells, count + done, target, index + done, end - done)
-    return Waiting(index, end, count)
+    stream(cells, at + done, target, index + done, end - done)
+    return Waiting(index, at, end, count)
 
 
 @inline
