@@ -69,23 +69,26 @@ def pick_sums(
 ):  # fmt: skip
     """Add up rows of pixels and pick out of them what ``bins`` weigh, for ``count`` channels.
 
-    ``one`` and ``other`` are ``(shift, first, last)``: for channel c the vector of pixels
-    ``sum_i weights[i] * source[at + shift + c * step + indices[i] * unit:]`` of first <= i < last;
-    ``other`` may be None.  Bin b goes to ``target[to + c * to_step + b]``: what it picks of the two
-    vectors and how it weighs that, `list_picks` lists in ``picks[listed:]``.
+    ``one`` and ``other`` are ``(first, last)``: for channel c the vector of pixels
+    ``sum_i weights[i] * source[at + c * step + indices[i] * unit:]`` of first <= i < last.
+    ``other`` may also be how far from the pixels of the one, in the same rows, its own lie, or
+    None.  Bin b goes to ``target[to + c * to_step + b]``: what it picks of the two vectors and how
+    it weighs that, `list_picks` lists in ``picks[listed:]``.
     """
     lanes = lanes_like(picks)
-    sums = [0] if isinstance(other, types.NoneType) else [0, 1]
+    beside = isinstance(other, types.Integer)
+    count_of_sums = 2 if isinstance(other, types.BaseTuple) else 1
 
     def codegen(context, builder, signature, args):
-        source_array, at, step, index_array, unit, weight_array, *ranges = args[:8]
+        source_array, at, step, index_array, unit, weight_array, one, other = args[:8]
         taps, picks_array, listed, target_array, to, to_step, bins, count = args[8:]
         intp = at.type
         vector = context.get_value_type(lanes)
         places = ir.VectorType(ir.IntType(lanes.dtype.bitwidth), lanes.count)
         zero = ir.Constant(vector, None)
-        ranges = [cgutils.unpack_tuple(builder, ranges[i], 3) for i in sums]
-        lengths = [builder.sub(last, first) for _, first, last in ranges]
+        ranges = [cgutils.unpack_tuple(builder, each, 2) for each in (one, other)[:count_of_sums]]
+        lengths = [builder.sub(last, first) for first, last in ranges]
+        shifts = [intp(0), other] if beside else [intp(0)]
 
         def everywhere(condition):
             return emit_splat(builder, ir.VectorType(ir.IntType(1), lanes.count), condition)
@@ -99,44 +102,48 @@ def pick_sums(
                 more = builder.fadd(total, product, flags=("contract",))
             return more if counts is None else builder.select(counts, more, total)
 
-        def row(shift, i):
+        def row(i):
             """Weight and place of the row that is entry i."""
             weight = emit_load(context, builder, weights, weight_array, i, vector.element)
             pointer = address(context, builder, indices, index_array, i, INT32)
             offset = builder.mul(builder.sext(builder.load(pointer, align=1), intp), unit)
-            return emit_splat(builder, vector, weight), builder.add(builder.add(at, shift), offset)
+            return emit_splat(builder, vector, weight), builder.add(at, offset)
 
-        def pixels(place, moved):
-            place = builder.add(place, moved)
-            return emit_load(context, builder, source, source_array, place, vector)
+        def more(totals, moved, weight, place, counts=None):
+            """Add a row to each total."""
+            for total, shift in zip(totals, shifts, strict=True):
+                where = builder.add(builder.add(place, moved), shift)
+                pixels = emit_load(context, builder, source, source_array, where, vector)
+                yield added(total, weight, pixels, counts)
 
         def kept(n, span, length):
-            """A sum of ``n`` rows, of which the last may not be there: another stands for it."""
-            shift, first, _ = span
+            """``n`` rows, of which the last may not be there: the first stands for it."""
+            first, _ = span
             there = builder.icmp_signed(">=", length, intp(n))
             last = builder.select(there, builder.add(first, intp(n - 1)), first)
-            rows = [(*row(shift, builder.add(first, intp(i))), None) for i in range(n - 1)]
-            return [*rows, (*row(shift, last), everywhere(there) if 1 < n else None)]
+            rows = [row(builder.add(first, intp(i))) for i in range(n - 1)]
+            return [*rows, (*row(last), everywhere(there))] if 1 < n else [row(first)]
 
-        def sum_of_kept(rows, moved):
-            total = None
-            for weight, place, counts in rows:
-                total = added(total, weight, pixels(place, moved), counts)
-            return total
+        def sums_of_kept(rows, moved):
+            totals = [None for _ in shifts]
+            for each in rows:
+                totals = list(more(totals, moved, *each))
+            return totals
 
-        def sum_of_any(span, moved):
+        def sums_of_any(span, moved):
             """The same of however many rows."""
-            shift, first, last = span
-            so_far = cgutils.alloca_once_value(builder, zero)
+            first, last = span
+            so_far = [cgutils.alloca_once_value(builder, zero) for _ in shifts]
             with builder.if_then(builder.icmp_signed("<", first, last)):
-                weight, place = row(shift, first)
-                builder.store(added(None, weight, pixels(place, moved)), so_far)
+                totals = more([None for _ in shifts], moved, *row(first))
+                for total, place in zip(totals, so_far, strict=True):
+                    builder.store(total, place)
             second = builder.add(first, intp(1))
             with cgutils.for_range_slice(builder, second, last, intp(1)) as (i, _):
-                weight, place = row(shift, i)
-                more = added(builder.load(so_far), weight, pixels(place, moved))
-                builder.store(more, so_far)
-            return builder.load(so_far)
+                totals = more([builder.load(each) for each in so_far], moved, *row(i))
+                for total, place in zip(totals, so_far, strict=True):
+                    builder.store(total, place)
+            return [builder.load(each) for each in so_far]
 
         def tap(i):
             """Weights and places of what bins pick, and whether they weigh anything."""
@@ -167,9 +174,9 @@ def pick_sums(
             rows = [kept(n, *each) for each in zip(ranges, lengths, strict=True)] if n else []
             with strided(builder, count, (to, to_step), (intp(0), step)) as (index, moved):
                 if n:
-                    vectors = [sum_of_kept(each, moved) for each in rows]
+                    vectors = [total for each in rows for total in sums_of_kept(each, moved)]
                 else:
-                    vectors = [sum_of_any(each, moved) for each in ranges]
+                    vectors = [total for each in ranges for total in sums_of_any(each, moved)]
                 total = None
                 for each in taps_kept:
                     total = pick(total, vectors, each)
@@ -316,19 +323,23 @@ def pool_rows(
     bin_y = k * (height + width)
     for p in range(0, height, at_a_time):
         after = min(p + at_a_time, height)
-        one = 0, table.begin[bin_y + p], table.begin[bin_y + p + 1]
+        one = table.begin[bin_y + p], table.begin[bin_y + p + 1]
         there = (after - p) * width
-        if vectors == 1 and at_a_time == 1:
+        if vectors == 2:
             pick_sums(
                 source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
-                one, None, taps, rows, picks, target, to + p * width, to_step, there, channels,
+                one, lanes, taps, rows, picks, target, to + p * width, to_step, there, channels,
             )  # fmt: skip
-        else:
-            shift = (vectors - 1) * lanes
-            other = shift, table.begin[bin_y + after - 1], table.begin[bin_y + after]
+        elif at_a_time == 2:
+            other = table.begin[bin_y + after - 1], table.begin[bin_y + after]
             pick_sums(
                 source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
                 one, other, taps, rows, picks, target, to + p * width, to_step, there, channels,
+            )  # fmt: skip
+        else:
+            pick_sums(
+                source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
+                one, None, taps, rows, picks, target, to + p * width, to_step, there, channels,
             )  # fmt: skip
         if waiting.done < waiting.count:
             waiting = go_on(cells, held_back, waiting, there * lanes)
