@@ -148,7 +148,11 @@ class Compact(CPUCodeLibrary):
 
 
 class Whole(Compact, JITCodeLibrary):
-    """The code of a kernel."""
+    """The code of a kernel, which may be kept."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.enable_object_caching()  # as lowering does for libraries that it makes
 
 
 class Part(Compact):
