@@ -39,6 +39,28 @@ def test_a_part_that_returns_an_array_owns_it():
         second_of_borrowed(array)
 
 
+@inline
+def multiply(values, by):
+    for i in range(len(values)):
+        values[i] *= by
+
+
+@kernel
+def add_and_multiply(values, by):
+    for i in range(len(values)):
+        values[i] += by
+    multiply(values, by)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_loops_are_not_unrolled():
+    values = np.arange(3.0)
+    add_and_multiply(values, 2.0)
+    assert values.tolist() == [4, 6, 8]
+    (code,) = add_and_multiply.inspect_llvm().values()
+    assert code.count(" fmul ") == code.count(" fadd ") == 1
+
+
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
 def test_kernels_give_back_all_memory_and_no_more():
     features = np.ones((1, 20, 9, 9), np.float32)

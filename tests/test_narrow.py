@@ -8,6 +8,7 @@ import roi_numba
 from arrays import GUARD, assert_same_bits
 from operators import MEANS, ids
 from roi_numba._cpu import engine, narrow
+from roi_numba._cpu.plan import FEW_GROUPS
 from roi_numba._cpu.streams import STREAMED
 
 DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8, np.int64, bool
@@ -132,6 +133,20 @@ def test_nothing_beside_an_output_is_written(dtype, size, rng):
         assert_same_bits(whole[part], expected)
         whole[part] = GUARD
         assert (whole == GUARD).all()
+
+
+@pytest.mark.parametrize("boxes", [1, FEW_GROUPS, FEW_GROUPS + 1])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("channels", [16, 67, 128, 333])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=ids)
+def test_many_channels_of_few_boxes(dtype, channels, threads, boxes, both_ways, rng):
+    """Blocks of channels of one box go together, up to where a thread's portion ends."""
+    rows = boxes_of_every_width(rng)[-boxes:]
+    features = map_of(rng, dtype, int(rows[:, 0].max()) + 1, channels)
+    roi_numba.set_num_threads(threads)
+    found, expected = both_ways(roi_numba.roi_align, features, rows, (7, 6), check_boxes=False)
+    assert found.size < STREAMED
+    assert_same_bits(found, expected)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -31,10 +31,11 @@ KEPT_ROWS = 4
 """Rows whose weights and places are; two samples a bin have no more."""
 
 AT_ONCE = 4
-"""Blocks of channels that are pooled one after the other with what is kept, at most."""
+"""Blocks of a box's channels that are pooled at once, at most, with what is looked up for one (7x7
+bins of 7x4 pixels, 1024 channels: 17.3 -> 14.7 µs; all of them: 14.6)."""
 
 AT_ONCE_LINES = 1024
-"""Lines of the map that they may have: 64 KiB."""
+"""Lines of the map that they may have.  Of 512 to 4096 none was clearly better."""
 
 PICKS = 2 * MOST_TAPS
 """Vectors that `list_picks` fills."""
@@ -245,7 +246,7 @@ def _store_some(builder, vector, pointer, lanes):
 
 @inline
 def list_picks(table, k, bins, lanes, rows, picks):
-    """List what bins pick of a row of one vector, or two, and of the next row; see `spread`.
+    """List what bins pick of a row of one vector, or two, and of the next row; see `pick_sums`.
 
     A row of bins fits a vector.  Returns how many taps a bin has, at most, and how many rows of
     bins are picked at a time: two if their pixels and they fit one vector each.  No taps: the box
@@ -298,10 +299,9 @@ def is_there(source, layout, at, channels, y0, y1, pixels):
 
 @inline
 def items_at_once(item, last, groups, layout, target, height, vectors, lanes):
-    """How many items, all of one box of so many rows of pixels, are pooled at once.
+    """How many items, blocks of channels of one box of so many rows, are pooled at once.
 
-    A CPU does not foresee where a loop over channels ends, and begins anew with nothing at hand.
-    So loops are long, as long as the pixels stay in L1.  Bins of large results wait item by item.
+    The bins of large results wait block by block.
     """
     if not by_group(groups, layout) or target.size >= STREAMED:
         return 1
@@ -317,7 +317,7 @@ def pool_rows(
 ):  # fmt: skip
     """`pool_narrow` into ``target[to:]``, channels ``to_step`` apart.
 
-    With every row of bins goes one of what is ``waiting`` in ``cells``, to ``held_back``.
+    Meanwhile what is ``waiting`` in ``cells`` is written to where it was ``held_back`` from.
     """
     height, width = bins
     bin_y = k * (height + width)

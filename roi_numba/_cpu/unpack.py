@@ -65,8 +65,8 @@ def waits(cells, target, layout, channels, bins, lanes):
 def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     """Copy the bins of one box out of scratch, where they begin; return what waits to be copied.
 
-    Bins wait only where ``cells`` have room for them (`cells_for`).  Those of further `blocks`, if channels
-    lie next to each other, follow in ``cells``; the last may have fewer channels.
+    Bins wait only where ``cells`` have room for them (`cells_for`).  Those of further `blocks`, if
+    channels lie next to each other, follow in ``cells``; the last may have fewer channels.
     """
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
     complete = complete_blocks(layout, channel, lanes, blocks)
