@@ -8,7 +8,7 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import roi_numba
-from roi_numba._cpu.compile import inline, inline_owner, kernel
+from roi_numba._cpu.compile import inline, inline_owner, kernel, unrolled
 
 
 def rest(array):
@@ -59,6 +59,22 @@ def test_loops_are_not_unrolled():
     assert values.tolist() == [4, 6, 8]
     (code,) = add_and_multiply.inspect_llvm().values()
     assert code.count(" fmul ") == code.count(" fadd ") == 1
+
+
+@kernel
+@unrolled
+def add(values, by):
+    for i in range(len(values)):
+        values[i] += by
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_loops_are_unrolled_where_they_say_so():
+    values = np.arange(3.0)
+    add(values, 2.0)
+    assert values.tolist() == [2, 3, 4]
+    (code,) = add.inspect_llvm().values()
+    assert code.count(" fadd ") > 1
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")

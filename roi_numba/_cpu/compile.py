@@ -131,18 +131,26 @@ LLVM_LEVEL = 1
 """Vectors are explicit (`lanes`): level 3 takes twice as long to compile and runs no faster."""
 
 
-class Compact(CPUCodeLibrary):
-    """Code whose loops are not unrolled but where they say so.
+def unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark, below `inline` and `kernel`, a function whose loops LLVM is to unroll (`Compact`)."""
+    function.unrolled = True  # type: ignore[attr-defined]
+    return function
 
-    Lanes are unrolled as it is.  LLVM would unroll loops over taps and boxes too, which are short:
-    a first roi_align compiles 0.3 s sooner without (3.76 -> 3.45), fpn-box takes 21.5 -> 19.4 ms,
-    c4-head's roi_pool 8.0 -> 7.3, and only crops longer (34 -> 37).
+
+class Compact(CPUCodeLibrary):
+    """Code whose loops LLVM does not unroll, unless they are `unrolled`.
+
+    Loops over lanes are not there to be unrolled, and those over taps and boxes are short.  Without
+    it a first roi_align compiles 0.3 s sooner (3.76 -> 3.45) and fpn-box takes 21.5 -> 19.4 ms,
+    c4-head's roi_pool 8.0 -> 7.3; only crops were slower (33 -> 37).
     """
+
+    unrolled = False
 
     def add_ir_module(self, ir_module: Any) -> Any:
         """Add code, marked."""
         for function in ir_module.functions:
-            if not function.is_declaration:
+            if not (function.is_declaration or self.unrolled):
                 function.attributes.add("optsize")
         return super().add_ir_module(ir_module)
 
@@ -195,6 +203,7 @@ class IntoWhole(LoweringPass):
     def run_pass(self, state: Any) -> bool:
         """Set the library, which lowering makes only where there is none."""
         state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.unrolled = hasattr(state.func_id.func, "unrolled")
         return False
 
 

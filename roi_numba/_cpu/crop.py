@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .compile import inline, kernel, named_after
+from .compile import inline, kernel, named_after, unrolled
 from .engine import flat
 from .formats import broadcast, decoded, storage_type
 from .lanes import read, store
@@ -176,6 +176,7 @@ def places_of(rule):
 
 
 @inline
+@unrolled
 def stretch(source, at, near, far, share, inner, beside, roomy, row, to):
     """Interpolate a row of the map along x, between ``at + near[q]`` and ``at + far[q]``.
 
@@ -206,6 +207,7 @@ def stretch(source, at, near, far, share, inner, beside, roomy, row, to):
 
 
 @kernel
+@unrolled
 def crop(
     source, layout, images, start, order, target, target_layout, bins, pixel, share, fill,
     first_item, last_item,
