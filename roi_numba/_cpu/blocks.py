@@ -98,6 +98,18 @@ def blocks_from(layout, channel, lanes, together):
 
 
 @inline
+def expect_item(number, last, groups, source, layout, lanes, together):
+    """Ask for the region of a work item, if there is one before ``last``."""
+    if number < last:
+        group, channel = item_at(number, groups, layout, together * lanes)
+        expect(
+            source, layout, groups[group, IMAGE], channel, lanes, groups[group, Y0],
+            groups[group, Y1], groups[group, X0], groups[group, X1],
+            blocks_from(layout, channel, lanes, together),
+        )  # fmt: skip
+
+
+@inline
 def pack_item(number, last, groups, source, layout, lanes, together, scratch, plane):
     """Pack the region of a work item and ask for the next one's, if that is before ``last``.
 
@@ -110,11 +122,5 @@ def pack_item(number, last, groups, source, layout, lanes, together, scratch, pl
         source, layout, groups[group, IMAGE], channel, lanes, groups[group, Y0], groups[group, Y1],
         groups[group, X0], groups[group, X1], scratch, blocks, plane,
     )  # fmt: skip
-    if number + 1 < last:
-        next_group, begin = item_at(number + 1, groups, layout, together * lanes)
-        expect(
-            source, layout, groups[next_group, IMAGE], begin, lanes, groups[next_group, Y0],
-            groups[next_group, Y1], groups[next_group, X0], groups[next_group, X1],
-            blocks_from(layout, begin, lanes, together),
-        )  # fmt: skip
+    expect_item(number + 1, last, groups, source, layout, lanes, together)
     return group, channel, blocks
