@@ -159,6 +159,7 @@ def places_of(rule):
 
     @kernel
     @named_after(rule.name)
+    @unrolled
     def places(corners, images, start, bins, sizes, options, pixel, share):
         for k in range(len(pixel)):
             for axis in range(2):
