@@ -8,6 +8,7 @@ import roi_numba
 from arrays import GUARD, assert_same_bits
 from operators import MAXIMA, MEANS, REDUCTIONS, ids
 from roi_numba._cpu import engine
+from roi_numba._cpu.streams import STREAMED
 
 DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8
 MATRIX = pytest.mark.parametrize(("operator", "reduction"), REDUCTIONS, ids=ids)
@@ -114,3 +115,36 @@ def test_pyramids(operator, reduction, rng):
 def test_how_many_go_together(threads, groups, blocks, bins, expected):
     roi_numba.set_num_threads(threads)
     assert engine.blocks_together(groups, blocks, bins) == expected
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["as it is", "columns backwards"])
+@pytest.mark.parametrize("channels", [16, 256, 257, 272, 512])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8], ids=ids)
+@pytest.mark.parametrize(("operator", "reduction"), MEANS, ids=ids)
+def test_boxes_read_where_they_lie(operator, reduction, dtype, channels, flip, rng):
+    """Or packed: pixels lie near each other or far apart, and are read seldom or often."""
+    corners = np.array([[1, 2, 12, 13], [3, 1, 6, 3], [-4, -3, 30, 30], [0, 5, 14, 5.5]])
+    rows = np.column_stack([np.arange(4), corners])
+    features = np.abs(40 * rng.standard_normal((4, 15, 17, channels))).astype(dtype)
+    if flip:
+        features = features[:, :, ::-1]
+    options = operator.reductions[reduction]
+    expected = operator.function(first(features), rows, (5, 4), **options)
+    found = operator.function(features, rows, (5, 4), channel_axis=-1, **options)
+    assert_same_bits(found, expected.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=ids)
+def test_results_that_wait_of_boxes_read_where_they_lie(dtype, threads, rng):
+    """The map has its channels last, the result, a large one, first."""
+    boxes = STREAMED // (128 * 7 * 7) + 1
+    corners = rng.uniform(0, 9, (boxes, 4))
+    corners[:, 2:] = corners[:, :2] + rng.uniform(1, 16, (boxes, 2))
+    rows = np.column_stack([np.arange(boxes), corners])  # none shares an image
+    features = rng.standard_normal((boxes, 15, 17, 128)).astype(dtype)
+    roi_numba.set_num_threads(threads)
+    expected = roi_numba.roi_align(first(features), rows, 7)
+    found = roi_numba.roi_align(features.transpose(0, 3, 1, 2), rows, 7)
+    assert found.size >= STREAMED
+    assert_same_bits(found, expected)

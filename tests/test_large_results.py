@@ -6,7 +6,9 @@ import pytest
 
 import roi_numba
 from arrays import GUARD, assert_same_bits, unaligned
+from roi_numba._cpu.blocks import Layout
 from roi_numba._cpu.streams import STREAMED as LARGE
+from roi_numba._cpu.unpack import waits
 
 BOXES = np.random.default_rng(0).uniform(0, 12, (LARGE // (72 * 5 * 7) + 1, 4))
 BOXES[:, 2:] += BOXES[:, :2]
@@ -211,3 +213,12 @@ def test_large_crops_are_like_small(dtype, channel_axis, width, offset):
     assert whole.size >= LARGE
     parts = [cut(slice(first, first + 50)) for first in range(0, 150, 50)]
     assert_same_bits(whole, np.concatenate(parts))
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_bins_wait_with_room_for_them_twice(lanes):
+    """As much as the names of a block's winners have (`maximum._unpack_names`)."""
+    target, layout = np.empty(LARGE, np.int64), Layout(0, 35 * lanes, lanes, 35, 7, 1)
+    for room in (2 * 35 * lanes, 2 * 35 * lanes - 1):
+        found = waits(np.empty(room, np.int64), target, layout, lanes, (5, 7), lanes)
+        assert found == (room == 2 * 35 * lanes)

@@ -135,27 +135,37 @@ def test_nothing_beside_an_output_is_written(dtype, size, rng):
         assert (whole == GUARD).all()
 
 
+@pytest.mark.parametrize("portion", [300, engine.PORTION_COST])
 @pytest.mark.parametrize("boxes", [1, FEW_GROUPS, FEW_GROUPS + 1])
-@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("channels", [16, 67, 128, 333])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=ids)
-def test_many_channels_of_few_boxes(dtype, channels, threads, boxes, both_ways, rng):
+def test_many_channels_of_few_boxes(dtype, channels, boxes, portion, both_ways, monkeypatch, rng):
     """Blocks of channels of one box go together, up to where a thread's portion ends."""
+    monkeypatch.setattr(engine, "PORTION_COST", portion)
     rows = boxes_of_every_width(rng)[-boxes:]
     features = map_of(rng, dtype, int(rows[:, 0].max()) + 1, channels)
-    roi_numba.set_num_threads(threads)
     found, expected = both_ways(roi_numba.roi_align, features, rows, (7, 6), check_boxes=False)
     assert found.size < STREAMED
     assert_same_bits(found, expected)
 
 
+@pytest.mark.parametrize("boxes", [FEW_GROUPS - 2, None], ids=["few boxes", "all boxes"])
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("size", [(14, 14), (7, 7), (5, 3), (256, 16), (257, 16)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16], ids=ids)
-def test_large_results_wait_between_boxes_of_both_kinds(dtype, threads, both_ways, rng):
-    rows = boxes_of_every_width(rng)
-    channels = STREAMED // (len(rows) * 14 * 14) // 16 * 16 + 16 + 5
-    features = map_of(rng, dtype, len(rows), channels)
+def test_large_results_wait_between_boxes_of_both_kinds(
+    dtype, size, threads, boxes, both_ways, rng
+):
+    rows = boxes_of_every_width(rng)[:boxes]
+    channels = STREAMED // (len(rows) * size[0] * size[1]) // 16 * 16 + 16 + 5
+    # Channels and images overlap in memory, or there were too much of it.
+    memory = map_of(rng, dtype, 1)
+    features = np.lib.stride_tricks.as_strided(
+        memory,
+        (len(rows), channels, HEIGHT, WIDTH),
+        [memory.itemsize * stride for stride in (72, 3, WIDTH, 1)],
+    )
     roi_numba.set_num_threads(threads)
-    found, expected = both_ways(roi_numba.roi_align, features, rows, 14, check_boxes=False)
+    found, expected = both_ways(roi_numba.roi_align, features, rows, size, check_boxes=False)
     assert found.size >= STREAMED
     assert_same_bits(found, expected)

@@ -132,17 +132,20 @@ LLVM_LEVEL = 1
 
 
 def unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark, below `inline` and `kernel`, a function whose loops LLVM is to unroll (`Compact`)."""
+    """Mark, below `inline` and `kernel`, a function whose loops LLVM is to unroll (`Compact`).
+
+    What a marked function is inlined into must be marked too.
+    """
     function.unrolled = True  # type: ignore[attr-defined]
     return function
 
 
 class Compact(CPUCodeLibrary):
-    """Code whose loops LLVM does not unroll, unless they are `unrolled`.
+    """Code that LLVM keeps small, unless it is `unrolled`: above all it unrolls no loops.
 
-    Loops over lanes are not there to be unrolled, and those over taps and boxes are short.  Without
-    it a first roi_align compiles 0.3 s sooner (3.76 -> 3.45) and fpn-box takes 21.5 -> 19.4 ms,
-    c4-head's roi_pool 8.0 -> 7.3; only crops were slower (33 -> 37).
+    Loops over lanes are not there to be unrolled, and those over taps and boxes are short.  A first
+    roi_align takes 3.45 s, not 3.76, fpn-box 19.4 ms, not 21.5, and c4-head's roi_pool 7.3, not
+    8.0; only crops were slower, 37 ms, not 33.
     """
 
     unrolled = False

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import blocks_from, complete_blocks, expect_item, pack, pack_item
+from .blocks import blocks_from, complete_blocks, expect_item, pack
 from .compile import inline, kernel
 from .lanes import add_scaled, combine, load, splat, store
 from .narrow import PICKS, is_there, items_at_once, list_picks, pool_narrow, suits
@@ -68,18 +68,21 @@ NEAR = 1024
 keeps twelve: c4-head-50 took 2.6 or 5.6 ms, as its memory happened to lie."""
 
 TIMES_READ = 1.5
-"""How often such boxes read a row, at most: they are packed to be read more often (fpn-mask: 4.9 ms
-so, 5.3 with 3 times, 5.2 if all are packed)."""
+"""How often such boxes read a row, at most, on average: to be read more often they are packed
+(fpn-mask: 4.9 ms so, 5.3 with 3 times, 5.2 if all are packed)."""
 
 
 @inline
 def is_at_hand(source, layout, channel, lanes, blocks, table, k, bins, height):
-    """Whether a box, alone in its group, is read where it lies: its pixels are lanes there."""
+    """Whether a box, alone in its group, is read where it lies.
+
+    Its pixels must be lanes there, `NEAR` each other, and read no more than `TIMES_READ`.
+    """
     if complete_blocks(layout, channel, lanes, blocks) < blocks:
         return False
     bin_y = k * (bins[0] + bins[1])
     rows = table.begin[bin_y + bins[0]] - table.begin[bin_y]
-    return layout.width_stride * source.itemsize <= NEAR and rows <= TIMES_READ * height
+    return abs(layout.width_stride) * source.itemsize <= NEAR and rows <= TIMES_READ * height
 
 
 @kernel
@@ -136,37 +139,35 @@ def contract(
                     continue
         group, channel = item_at(item, groups, source_layout, together * lanes)
         blocks = blocks_from(source_layout, channel, lanes, together)
-        k = order[groups[group, FIRST]]
-        height = groups[group, Y1] - groups[group, Y0]
-        if groups[group, FIRST] + 1 == groups[group, LAST] and is_at_hand(
-            source, source_layout, channel, lanes, blocks, table, k, bins, height
-        ):
-            expect_item(item + 1, last_item, groups, source, source_layout, lanes, together)
-            for block in range(blocks):
-                at = source_layout.origin + groups[group, IMAGE] * source_layout.stride
-                at += channel + block * lanes
-                pool_box(
-                    source, at, source_layout.width_stride, source_layout.height_stride, bins,
-                    table, k, rows, cells, block * box_cells, lanes, target, waiting,
-                )  # fmt: skip
-            waiting = hold(
-                cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
-            )
-            item += 1
-            continue
-        group, channel, blocks = pack_item(
-            item, last_item, groups, source, source_layout, lanes, together, scratch, plane
+        first, last = groups[group, FIRST], groups[group, LAST]
+        y0, y1, x0, x1 = groups[group, Y0], groups[group, Y1], groups[group, X0], groups[group, X1]
+        at_hand = first + 1 == last and is_at_hand(
+            source, source_layout, channel, lanes, blocks, table, order[first], bins, y1 - y0
         )
-        pitch = (groups[group, X1] - groups[group, X0]) * lanes
-        for i in range(groups[group, FIRST], groups[group, LAST]):
+        if not at_hand:
+            pack(
+                source, source_layout, groups[group, IMAGE], channel, lanes, y0, y1, x0, x1,
+                scratch, blocks, plane,
+            )  # fmt: skip
+        expect_item(item + 1, last_item, groups, source, source_layout, lanes, together)
+        pitch = (x1 - x0) * lanes
+        for i in range(first, last):
             k = order[i]
-            for block in range(blocks):
-                at = block * plane - groups[group, Y0] * pitch - groups[group, X0] * lanes
+            for block in range(blocks):  # nothing waits if there are several
                 to = block * box_cells
-                pool_box(
-                    scratch, at, lanes, pitch, bins, table, k, rows, cells, to, lanes, target,
-                    waiting,
-                )  # fmt: skip
+                if at_hand:
+                    at = source_layout.origin + groups[group, IMAGE] * source_layout.stride
+                    at += channel + block * lanes
+                    pool_box(
+                        source, at, source_layout.width_stride, source_layout.height_stride, bins,
+                        table, k, rows, cells, to, lanes, target, waiting,
+                    )  # fmt: skip
+                else:
+                    at = block * plane - y0 * pitch - x0 * lanes
+                    pool_box(
+                        scratch, at, lanes, pitch, bins, table, k, rows, cells, to, lanes, target,
+                        waiting,
+                    )  # fmt: skip
             waiting = hold(
                 cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
             )

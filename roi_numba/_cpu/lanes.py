@@ -107,14 +107,32 @@ def splat(typingctx, value, like):
     return lanes(value, like), codegen
 
 
+def emit_added(builder, total, weight, value):
+    """``total + weight * value``, rounded once where the CPU can; without a total the product."""
+    if total is None:
+        return builder.fmul(weight, value)
+    product = builder.fmul(weight, value, flags=("contract",))
+    return builder.fadd(total, product, flags=("contract",))
+
+
+def emit_tap(context, builder, weights, indices, i, at, unit, vector):
+    """The weight of entry i of a table, in all lanes, and its place, ``at + index * unit``.
+
+    ``weights`` and ``indices`` are arrays, each its type and value.
+    """
+    weight = emit_load(context, builder, *weights, i, vector.element)
+    pointer = address(context, builder, *indices, i, INT32)
+    offset = builder.mul(builder.sext(builder.load(pointer, align=1), at.type), unit)
+    return emit_splat(builder, vector, weight), builder.add(at, offset)
+
+
 @intrinsic
 def add_scaled(typingctx, total, weight, lanes):
     """Add: total + weight * lanes, with one rounding where the CPU has a fused multiply-add."""
 
     def codegen(context, builder, signature, args):
         total, weight, value = args
-        product = builder.fmul(emit_splat(builder, value.type, weight), value, flags=("contract",))
-        return builder.fadd(total, product, flags=("contract",))
+        return emit_added(builder, total, emit_splat(builder, value.type, weight), value)
 
     return total(total, weight, lanes), codegen
 
@@ -124,9 +142,7 @@ def add_product(typingctx, total, one, other):
     """Add lane by lane: total + one * other."""
 
     def codegen(context, builder, signature, args):
-        total, one, other = args
-        product = builder.fmul(one, other, flags=("contract",))
-        return builder.fadd(total, product, flags=("contract",))
+        return emit_added(builder, *args)
 
     return total(total, one, other), codegen
 
@@ -170,19 +186,15 @@ def _combination(source, indices, weights, target, adding):
         intp = at.type
         taps = builder.sub(last, first)
 
-        def tap(i):
-            weight = emit_load(context, builder, weights, weight_array, i, vector.element)
-            pointer = address(context, builder, indices, index_array, i, INT32)
-            offset = builder.mul(builder.sext(builder.load(pointer, align=1), intp), unit)
-            return emit_splat(builder, vector, weight), builder.add(at, offset)
+        table = (weights, weight_array), (indices, index_array)
 
-        def added(total, moved, weight, offset):
-            where = builder.add(offset, moved)
+        def tap(i):
+            return emit_tap(context, builder, *table, i, at, unit, vector)
+
+        def added(total, moved, weight, place):
+            where = builder.add(place, moved)
             value = emit_load(context, builder, source, source_array, where, vector)
-            if total is None:
-                return builder.fmul(weight, value)
-            product = builder.fmul(weight, value, flags=("contract",))
-            return builder.fadd(total, product, flags=("contract",))
+            return emit_added(builder, total, weight, value)
 
         for n in range(UNROLLED + 1):
             with builder.if_then(
@@ -193,8 +205,8 @@ def _combination(source, indices, weights, target, adding):
                     total = None if n else ir.Constant(vector, None)
                     if adding:
                         total = emit_load(context, builder, target, target_array, where, vector)
-                    for weight, offset in kept:
-                        total = added(total, moved, weight, offset)
+                    for weight, place in kept:
+                        total = added(total, moved, weight, place)
                     if n == UNROLLED:
                         sum_so_far = cgutils.alloca_once_value(builder, total)
                         start = builder.add(first, intp(n))

@@ -2,9 +2,9 @@
 
 Elsewhere channels are lanes, for which pixels are transposed into scratch and bins out of it.  Here
 pixels are: the rows of a bin are added up as they lie in the map, and the pixels of all bins of a
-row, or of two, are picked out of the sum by one instruction a tap, `vpermt2ps`; nothing between
-leaves the registers.  It does the same sums in the same order, so no bit depends on which of the
-two is taken.
+row, or of two, are picked out of the sums by one instruction a tap, `vpermt2ps` or `vpermps`;
+nothing between leaves the registers.  It does the same sums in the same order, so no bit depends on
+which of the two is taken.
 """
 
 from functools import cache
@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from .compile import inline
 from .formats import assembly, encoded, kernels_processor
-from .lanes import splat, store, strided
+from .lanes import emit_added, emit_tap, splat, store, strided
 from .plan import by_group
 from .streams import STREAMED
 from .unpack import Waiting, go_on, waits
@@ -65,69 +65,58 @@ def picks_pixels():
 
 @intrinsic
 def pick_sums(
-    typingctx, source, at, step, indices, unit, weights, one, other, taps, picks, listed, target,
-    to, to_step, bins, count,
+    typingctx, source, at, step, indices, unit, weights, one, other, taps, rows, picks, target, to,
+    to_step, bins, count,
 ):  # fmt: skip
-    """Add up rows of pixels and pick out of them what ``bins`` weigh, for ``count`` channels.
+    """Add up rows of pixels and pick out of the sums what ``bins`` weigh, for ``count`` channels.
 
     ``one`` and ``other`` are ``(first, last)``: for channel c the vector of pixels
     ``sum_i weights[i] * source[at + c * step + indices[i] * unit:]`` of first <= i < last.
-    ``other`` may also be how far from the pixels of the one, in the same rows, its own lie, or
-    None.  Bin b goes to ``target[to + c * to_step + b]``: what it picks of the two vectors and how
-    it weighs that, `list_picks` lists in ``picks[listed:]``.
+    ``other`` may also be how far beside the pixels of the one, in the same rows, its own lie, or
+    None.  Bin b goes to ``target[to + c * to_step + b]``: what it picks of the vectors, and how it
+    weighs that, `list_picks` lists in ``rows[picks:]``.
     """
-    lanes = lanes_like(picks)
+    lanes = lanes_like(rows)
     beside = isinstance(other, types.Integer)
-    count_of_sums = 2 if isinstance(other, types.BaseTuple) else 1
+    spans = 2 if isinstance(other, types.BaseTuple) else 1
 
     def codegen(context, builder, signature, args):
         source_array, at, step, index_array, unit, weight_array, one, other = args[:8]
-        taps, picks_array, listed, target_array, to, to_step, bins, count = args[8:]
+        taps, rows_array, picks, target_array, to, to_step, bins, count = args[8:]
         intp = at.type
         vector = context.get_value_type(lanes)
         places = ir.VectorType(ir.IntType(lanes.dtype.bitwidth), lanes.count)
         zero = ir.Constant(vector, None)
-        ranges = [cgutils.unpack_tuple(builder, each, 2) for each in (one, other)[:count_of_sums]]
+        table = (weights, weight_array), (indices, index_array)
+        ranges = [cgutils.unpack_tuple(builder, each, 2) for each in (one, other)[:spans]]
         lengths = [builder.sub(last, first) for first, last in ranges]
         shifts = [intp(0), other] if beside else [intp(0)]
+
+        def row(i):
+            return emit_tap(context, builder, *table, i, at, unit, vector)
 
         def everywhere(condition):
             return emit_splat(builder, ir.VectorType(ir.IntType(1), lanes.count), condition)
 
-        def added(total, weights, values, counts=None):
-            """Add a product to a total, or to nothing, where it counts."""
-            if total is None:
-                more, total = builder.fmul(weights, values), zero
-            else:
-                product = builder.fmul(weights, values, flags=("contract",))
-                more = builder.fadd(total, product, flags=("contract",))
-            return more if counts is None else builder.select(counts, more, total)
-
-        def row(i):
-            """Weight and place of the row that is entry i."""
-            weight = emit_load(context, builder, weights, weight_array, i, vector.element)
-            pointer = address(context, builder, indices, index_array, i, INT32)
-            offset = builder.mul(builder.sext(builder.load(pointer, align=1), intp), unit)
-            return emit_splat(builder, vector, weight), builder.add(at, offset)
-
         def more(totals, moved, weight, place, counts=None):
-            """Add a row to each total."""
+            """Add a row to each total, if it counts."""
             for total, shift in zip(totals, shifts, strict=True):
                 where = builder.add(builder.add(place, moved), shift)
                 pixels = emit_load(context, builder, source, source_array, where, vector)
-                yield added(total, weight, pixels, counts)
+                longer = emit_added(builder, total, weight, pixels)
+                yield longer if counts is None else builder.select(counts, longer, total)
 
         def kept(n, span, length):
             """``n`` rows, of which the last may not be there: the first stands for it."""
             first, _ = span
             there = builder.icmp_signed(">=", length, intp(n))
             last = builder.select(there, builder.add(first, intp(n - 1)), first)
-            rows = [row(builder.add(first, intp(i))) for i in range(n - 1)]
-            return [*rows, (*row(last), everywhere(there))] if 1 < n else [row(first)]
+            some = [row(builder.add(first, intp(i))) for i in range(n - 1)]
+            return [*some, (*row(last), everywhere(there))] if 1 < n else [row(first)]
 
-        def sums_of_kept(rows, moved):
+        def sums_of_kept(some, moved):
             totals = [None for _ in shifts]
-            for each in rows:
+            for each in some:
                 totals = list(more(totals, moved, *each))
             return totals
 
@@ -148,20 +137,21 @@ def pick_sums(
 
         def tap(i):
             """Weights and places of what bins pick, and whether they weigh anything."""
-            at = builder.add(listed, builder.mul(i, intp(lanes.count)))
-            weighing = emit_load(context, builder, picks, picks_array, at, vector)
+            at = builder.add(picks, builder.mul(i, intp(lanes.count)))
+            weighing = emit_load(context, builder, rows, rows_array, at, vector)
             at = builder.add(at, intp(MOST_TAPS * lanes.count))
-            picked = emit_load(context, builder, picks, picks_array, at, vector)
+            picked = emit_load(context, builder, rows, rows_array, at, vector)
             counts = builder.fcmp_unordered("!=", weighing, zero)
             return weighing, builder.fptosi(picked, places), counts
 
         def pick(total, vectors, tap):
             weighing, picked, counts = tap
-            return added(total, weighing, _picked(builder, vectors, picked), counts)
+            longer = emit_added(builder, total, weighing, _picked(builder, vectors, picked))
+            return builder.select(counts, longer, zero if total is None else total)
 
-        few = builder.trunc(bins, places.element)
         ids = ir.Constant(places, list(range(lanes.count)))
-        written = builder.icmp_signed("<", ids, emit_splat(builder, places, few))
+        end = emit_splat(builder, places, builder.trunc(bins, places.element))
+        written = builder.icmp_signed("<", ids, end)
 
         def put(index, total):
             stored = encoded(builder, target.dtype, total)
@@ -172,12 +162,10 @@ def pick_sums(
 
         def pool(n):
             """All channels, of sums of ``n`` rows or one less; of 0: of any."""
-            rows = [kept(n, *each) for each in zip(ranges, lengths, strict=True)] if n else []
+            some = [kept(n, *each) for each in zip(ranges, lengths, strict=True)] if n else ranges
+            sums = sums_of_kept if n else sums_of_any
             with strided(builder, count, (to, to_step), (intp(0), step)) as (index, moved):
-                if n:
-                    vectors = [total for each in rows for total in sums_of_kept(each, moved)]
-                else:
-                    vectors = [total for each in ranges for total in sums_of_any(each, moved)]
+                vectors = [total for each in some for total in sums(each, moved)]
                 total = None
                 for each in taps_kept:
                     total = pick(total, vectors, each)
@@ -192,8 +180,8 @@ def pick_sums(
             fits = cgutils.true_bit
             for length in lengths:
                 enough = builder.icmp_signed(">=", length, intp(max(n - 1, 1)))
-                few = builder.icmp_signed("<=", length, intp(n))
-                fits = builder.and_(fits, builder.and_(enough, few))
+                fits = builder.and_(fits, enough)
+                fits = builder.and_(fits, builder.icmp_signed("<=", length, intp(n)))
             with builder.if_then(fits):
                 pool(n)
                 builder.branch(after)
@@ -204,7 +192,7 @@ def pick_sums(
 
     intp = types.intp
     signature = types.void(
-        source, intp, intp, indices, intp, weights, one, other, intp, picks, intp, target, intp,
+        source, intp, intp, indices, intp, weights, one, other, intp, rows, intp, target, intp,
         intp, intp, intp,
     )  # fmt: skip
     return signature, codegen
@@ -312,12 +300,12 @@ def items_at_once(item, last, groups, layout, target, height, vectors, lanes):
 
 @inline
 def pool_rows(
-    source, layout, at, channels, vectors, taps, at_a_time, bins, table, k, rows, picks, target, to,
-    to_step, cells, held_back, waiting, lanes,
+    source, layout, at, channels, vectors, taps, at_a_time, bins, table, k, rows, picks, place, to,
+    to_step, cells, target, waiting, lanes,
 ):  # fmt: skip
-    """`pool_narrow` into ``target[to:]``, channels ``to_step`` apart.
+    """`pool_narrow` into ``place[to:]``, channels ``to_step`` apart.
 
-    Meanwhile what is ``waiting`` in ``cells`` is written to where it was ``held_back`` from.
+    Meanwhile all that is ``waiting`` in ``cells`` goes to the ``target``.
     """
     height, width = bins
     bin_y = k * (height + width)
@@ -325,24 +313,25 @@ def pool_rows(
         after = min(p + at_a_time, height)
         one = table.begin[bin_y + p], table.begin[bin_y + p + 1]
         there = (after - p) * width
+        # Three calls: each type of the other sum compiles to code of its own.
         if vectors == 2:
             pick_sums(
                 source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
-                one, lanes, taps, rows, picks, target, to + p * width, to_step, there, channels,
+                one, lanes, taps, rows, picks, place, to + p * width, to_step, there, channels,
             )  # fmt: skip
         elif at_a_time == 2:
             other = table.begin[bin_y + after - 1], table.begin[bin_y + after]
             pick_sums(
                 source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
-                one, other, taps, rows, picks, target, to + p * width, to_step, there, channels,
+                one, other, taps, rows, picks, place, to + p * width, to_step, there, channels,
             )  # fmt: skip
         else:
             pick_sums(
                 source, at, layout.channel_stride, table.index, layout.height_stride, table.weight,
-                one, None, taps, rows, picks, target, to + p * width, to_step, there, channels,
+                one, None, taps, rows, picks, place, to + p * width, to_step, there, channels,
             )  # fmt: skip
         if waiting.done < waiting.count:
-            waiting = go_on(cells, held_back, waiting, there * lanes)
+            waiting = go_on(cells, target, waiting, there * lanes)
 
 
 @inline

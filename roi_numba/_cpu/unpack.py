@@ -22,8 +22,9 @@ TURNED = 4096
 Waiting = namedtuple("Waiting", "index at done count")
 Waiting.__doc__ = """Elements for a target, from ``index`` on: ``done`` of ``count`` are there.
 
-In scratch they begin with ``cells[at]``, after as many others: the bins of a box as it is pooled,
-from which they are transposed.  They are of a single block of channels.
+They begin with ``cells[at]``, and nothing else is put there until they are gone: a box is pooled
+into as many cells before them, or, if it is narrow, into as many after them or before.  Only bins
+of a single block of channels wait.
 """
 
 
@@ -31,7 +32,7 @@ from which they are transposed.  They are of a single block of channels.
 def cells_for(bins):
     """How many cells are wanted for so many bins.
 
-    Three times as many: those of a box, what waits, and where `narrow` has what will wait next.
+    Three times as many: those of a box, those that wait, and those of `narrow` that wait next.
     """
     return 3 * bins if bins <= TURNED else bins
 
@@ -57,7 +58,7 @@ def waits(cells, target, layout, channels, bins, lanes):
         and layout.channel_stride == count
         and channels == lanes <= count
         and target.size >= STREAMED
-        and cells.size >= cells_for(count) * lanes > count * lanes
+        and cells.size >= 2 * count * lanes
     )
 
 
@@ -65,8 +66,8 @@ def waits(cells, target, layout, channels, bins, lanes):
 def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     """Copy the bins of one box out of scratch, where they begin; return what waits to be copied.
 
-    Bins wait only where ``cells`` have room for them (`cells_for`).  Those of further `blocks`, if
-    channels lie next to each other, follow in ``cells``; the last may have fewer channels.
+    Bins wait only where ``cells`` have room for them twice.  Those of further `blocks`, if channels
+    lie next to each other, follow in ``cells``; the last may have fewer channels.
     """
     at = layout.origin + box * layout.stride + channel * layout.channel_stride
     complete = complete_blocks(layout, channel, lanes, blocks)
