@@ -108,13 +108,11 @@ def contract(
         listed, taps, at_a_time = -1, 0, 1
     item = first_item
     while item < last_item:
-        # Whether it is suited is asked within: asked here, boxes that share a region took longer
-        # (c4-head into an `out`: 8.3 -> 9.7 ms), for a reason that was not found.
-        if picking is not None and source_layout.channel_stride != 1:
+        if picking is not None and suited:
             group, channel = item_at(item, groups, source_layout, lanes)
             k = order[groups[group, FIRST]]
             alone = groups[group, FIRST] + 1 == groups[group, LAST]
-            if suited and alone and k != listed:
+            if alone and k != listed:
                 listed = k
                 taps, at_a_time = list_picks(table, k, bins, lanes, rows, picks)
             if k == listed and taps > 0:
