@@ -8,7 +8,8 @@ import roi_numba
 from arrays import GUARD, assert_same_bits
 from operators import MEANS, ids
 from roi_numba._cpu import engine, narrow
-from roi_numba._cpu.plan import FEW_GROUPS
+from roi_numba._cpu.blocks import Layout
+from roi_numba._cpu.plan import FEW_GROUPS, X1, Y1, by_group
 from roi_numba._cpu.streams import STREAMED
 
 DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8, np.int64, bool
@@ -147,6 +148,38 @@ def test_many_channels_of_few_boxes(dtype, channels, boxes, portion, both_ways, 
     found, expected = both_ways(roi_numba.roi_align, features, rows, (7, 6), check_boxes=False)
     assert found.size < STREAMED
     assert_same_bits(found, expected)
+
+
+LAYOUT = Layout(0, 0, 5 * 16 + 3, 99, 9, 1)  # six blocks of channels
+
+
+def groups_of(count, height, width):
+    groups = np.zeros((count, 8), np.int64)
+    groups[:, [Y1, X1]] = height, width
+    return groups
+
+
+@pytest.mark.parametrize("first", range(12))
+def test_items_that_go_together(first):
+    """All are of one box, and of one portion."""
+    groups, target = groups_of(2, 5, 9), np.empty(9)
+    for last in range(first + 1, 13):
+        found = narrow.items_at_once(first, last, groups, LAYOUT, target, 5, 1, 16)
+        assert found == min(narrow.AT_ONCE, last - first, 6 - first % 6)
+    assert narrow.items_at_once(first, 12, groups, LAYOUT, target, 99, 1, 16) == 1
+    assert narrow.items_at_once(first, 12, groups, LAYOUT, np.empty(STREAMED), 5, 1, 16) == 1
+
+
+def test_groups_that_share_planes():
+    """Many of them, or large ones; where channels lie side by side there are no planes."""
+    for groups, expected in (
+        (groups_of(FEW_GROUPS, 8, 16), True),
+        (groups_of(FEW_GROUPS, 9, 16), False),
+        (groups_of(FEW_GROUPS + 1, 2, 2), False),
+        (groups_of(2, 50, 84), False),
+    ):
+        assert by_group(groups, LAYOUT) == expected
+        assert by_group(groups, LAYOUT._replace(channel_stride=1))
 
 
 @pytest.mark.parametrize("boxes", [FEW_GROUPS - 2, None], ids=["few boxes", "all boxes"])

@@ -64,12 +64,12 @@ def pool_box(source, at, unit, pitch, bins, table, k, rows, cells, to, lanes, ta
 
 
 NEAR = 1024
-"""Bytes from pixel to pixel, at most, for boxes to be read where they lie.  Of pixels 4 KB apart L1
-keeps twelve: c4-head-50 took 2.6 or 5.6 ms, as its memory happened to lie."""
+"""Bytes from pixel to pixel, at most, for boxes to be read where they lie.  With pixels 4 KB apart,
+which share a set of L1, c4-head-50 took 2.6 ms in some processes and 5.6 in others."""
 
 TIMES_READ = 1.5
 """How often such boxes read a row, at most, on average: to be read more often they are packed
-(fpn-mask: 4.9 ms so, 5.3 with 3 times, 5.2 if all are packed)."""
+(fpn-mask: 4.8 to 5.2 ms so, 5.2 to 5.5 with 3 times, 4.8 to 5.3 if all are packed)."""
 
 
 @inline

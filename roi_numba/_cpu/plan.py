@@ -146,8 +146,12 @@ def place(begin, index, bins, order, groups, count, lanes):
 
 
 FEW_GROUPS = 16
-"""So few groups share too little of a map for its planes to be kept for them.  With 48 nothing was
-clearly faster or slower; fpn-box, a thousand boxes, takes 25 ms so, not 20."""
+"""So few groups, of no more than `FEW_PIXELS` together, share too little of a map for its planes to
+be kept for them.  With 48 nothing was clearly faster or slower; fpn-box, a thousand boxes, takes 25
+ms so, not 20."""
+
+FEW_PIXELS = 2048
+"""Boxes that are the whole map, in few groups, took 130 ms, not 75, without this bound."""
 
 
 @inline
@@ -155,10 +159,18 @@ def by_group(groups, layout):
     """Whether all channels of a group come before the next group's.
 
     They do where they lie next to each other (channels-last fpn-box, one thread: 55 -> 42 ms of
-    CPU, before blocks went together), and where groups are few: a narrow box is then pooled several
-    blocks at a time.
+    CPU, before blocks went together), and where groups are few and small: a narrow box is then
+    pooled several blocks at a time.
     """
-    return layout.channel_stride == 1 or len(groups) <= FEW_GROUPS
+    if layout.channel_stride == 1:
+        return True
+    if len(groups) > FEW_GROUPS:
+        return False
+    pixels = 0
+    for group in range(len(groups)):
+        height = groups[group, Y1] - groups[group, Y0]
+        pixels += height * (groups[group, X1] - groups[group, X0])
+    return pixels <= FEW_PIXELS
 
 
 @inline
