@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 VARIABLE = "ROI_NUMBA_NUM_THREADS"
@@ -114,23 +115,25 @@ def run(work: Callable[[Any, Any], None], portions: Iterable[tuple[Any, Any]]) -
     The caller always takes part, so a pool that is busy with other callers delays nobody.  An
     exception, Ctrl-C included, drops the portions not yet begun and waits for the others.
     """
-    waiting = deque(portions)
-    others = min(_count, len(waiting)) - 1
+    portions = list(portions)
+    others = min(_count, len(portions)) - 1
     if others < 1:
-        for first, last in waiting:
+        for first, last in portions:
             work(first, last)
         return
+    # The pool holds what was cancelled for a while, but a queue that is empty then: no arrays.
+    calls = deque(partial(work, first, last) for first, last in portions)
 
     def drain() -> None:
         try:
             while True:
                 try:
-                    first, last = waiting.popleft()
+                    call = calls.popleft()
                 except IndexError:
                     return
-                work(first, last)
+                call()
         except BaseException:
-            waiting.clear()
+            calls.clear()
             raise
 
     pool = _workers(others)
@@ -146,7 +149,7 @@ def run(work: Callable[[Any, Any], None], portions: Iterable[tuple[Any, Any]]) -
                 future.exception()  # waits
             except BaseException as exception:  # Ctrl-C while waiting: the kernels must end first
                 failure = exception
-                waiting.clear()
+                calls.clear()
         if failure is None and not future.cancelled():
             failure = future.exception()
     if failure is not None:
