@@ -1,7 +1,5 @@
 """Means: ``output = weights_y @ map @ weights_x.T`` for every box and channel."""
 
-import numpy as np
-
 from .blocks import blocks_from, complete_blocks, expect_item, pack
 from .compile import inline, kernel
 from .lanes import add_scaled, combine, load, splat, store
@@ -21,6 +19,7 @@ from .plan import (
     next_chunk,
     scratch_pixels,
 )
+from .scratch import take
 from .streams import fence
 from .unpack import Waiting, cells_for, go_on, hold, unpack
 from .vectors import LANE_BYTES
@@ -88,20 +87,20 @@ def is_at_hand(source, layout, channel, lanes, blocks, table, k, bins, height):
 @kernel
 def contract(
     source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
-    like, together, picking, first_item, last_item,
+    together, picking, first_item, last_item, memory,
 ):  # fmt: skip
     """Pool the items (group, blocks of channels) from ``first_item`` up to ``last_item``.
 
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
     ``picking``: None where the processor cannot pick pixels (`narrow`).
     """
-    lanes = LANE_BYTES // like.itemsize
+    lanes = LANE_BYTES // memory.itemsize
     pixels = scratch_pixels(groups)
     plane, box_cells = pixels * lanes, bins[0] * bins[1] * lanes
-    scratch = np.empty(together * plane + lanes * lanes, like.dtype)
+    scratch, memory = take(memory, together * plane + lanes * lanes)
     picks = max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes
-    rows = np.empty(picks + PICKS * lanes, like.dtype)
-    cells = np.empty(max(cells_for(bins[0] * bins[1]) * lanes, together * box_cells), like.dtype)
+    rows, memory = take(memory, picks + PICKS * lanes)
+    cells, _ = take(memory, max(cells_for(bins[0] * bins[1]) * lanes, together * box_cells))
     waiting = Waiting(0, 0, 0, 0)
     if picking is not None:
         suited = suits(source_layout, target_layout, bins, lanes)
@@ -204,12 +203,12 @@ def pool_large(source, layout, image, channel, sizes, bins, table, k, scratch, c
 @kernel
 def contract_large(
     source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
-    like, first_item, last_item,
+    first_item, last_item, memory,
 ):  # fmt: skip
     """`contract` for boxes whose region is too large for scratch, one in each group."""
-    lanes = LANE_BYTES // like.itemsize
-    scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
-    cells = np.empty(cells_for(bins[0] * bins[1]) * lanes, like.dtype)
+    lanes = LANE_BYTES // memory.itemsize
+    scratch, memory = take(memory, (CHUNK * CHUNK + lanes) * lanes)
+    cells, _ = take(memory, cells_for(bins[0] * bins[1]) * lanes)
     for item in range(first_item, last_item):
         group, channel = item_at(item, groups, source_layout, lanes)
         k = order[groups[group, FIRST]]

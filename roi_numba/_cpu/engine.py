@@ -15,6 +15,7 @@ from .maximum import maximum, maximum_large
 from .narrow import picks_pixels
 from .pages import empty
 from .plan import COST, by_group
+from .scratch import in_scratch
 from .tables import tabulate
 from .threads import get_num_threads, run
 from .unpack import TURNED
@@ -142,10 +143,10 @@ def _rounds(
         last: tuple[Any, ...]
         how: tuple[Any, ...]
         if reduce == "mean":
-            kernels, last, how = (contract, contract_large), (like,), (picks_pixels(),)
+            kernels, last, how = (contract, contract_large), (), (picks_pixels(),)
         else:
             kernels, how = (maximum, maximum_large), ()
-            last = whole, labels, labels_layout, like, places
+            last = whole, labels, labels_layout, places
         jobs: list[tuple[Any, tuple[int, int]]] = []
         if len(groups):
             several = min(together, blocks_together(len(groups), blocks, bins))
@@ -155,11 +156,11 @@ def _rounds(
                 ends = [0, len(groups) * -(-blocks // several)]
             else:
                 ends = cuts(costs_of_items(groups, source_layout, lanes, several))
-            jobs += [(work, portion) for portion in pairwise(ends)]
+            jobs += [(partial(in_scratch, work, like), portion) for portion in pairwise(ends)]
         if len(large):
             work = partial(kernels[1].typed(types), *shared, order, large, *last)
             ends = cuts(costs_of_items(large, source_layout, lanes))
-            jobs += [(work, portion) for portion in pairwise(ends)]
+            jobs += [(partial(in_scratch, work, like), portion) for portion in pairwise(ends)]
         yield jobs
         start = stop
 

@@ -17,6 +17,7 @@ from .engine import DOUBLE, SINGLE, costs_of_items, cuts, flat
 from .pages import empty, zeros
 from .project import project
 from .scatter import scatter, tiling
+from .scratch import in_scratch
 from .tables import tabulate
 from .threads import get_num_threads, run
 from .turned import turn
@@ -63,10 +64,13 @@ def to_map_of_mean(
         per_tile = np.diff(before[first_box]) // (tiles[2] * tiles[3]) + tiles[0] * tiles[1]
         work = partial(
             scatter, source, source_layout, cells, target, target_layout, start, sizes, bins,
-            tiles, turned, order, first_box, start == 0, like,
+            tiles, turned, order, first_box, start == 0,
         )  # fmt: skip
         blocks = -(-target_layout.channels // lanes)
-        run(work, pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3] * blocks))))
+        run(
+            partial(in_scratch, work, like),
+            pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3] * blocks))),
+        )
         start = stop
     return result
 
@@ -98,9 +102,10 @@ def to_boxes_of_mean(
             if len(some):
                 work = partial(
                     project, source, source_layout, grad_flat, grad_layout, cells, start, sizes,
-                    bins, table, order, some, too_large, like, products,
+                    bins, table, order, some, too_large, products,
                 )  # fmt: skip
-                run(work, pairwise(cuts(costs_of_items(some, source_layout, lanes))))
+                ends = cuts(costs_of_items(some, source_layout, lanes))
+                run(partial(in_scratch, work, like), pairwise(ends))
         start = stop
     result: NDArray[np.float64] = products.sum(axis=1)
     return result
@@ -145,7 +150,7 @@ def at_winners(
         order, first_box = _by_image(images[start:stop], len(features))
 
         def checked(first: int, last: int) -> None:
-            box = kernel(*arguments, order, first_box, like, first, last)
+            box = in_scratch(partial(kernel, *arguments, order, first_box), like, first, last)
             if box >= 0:
                 raise ValueError(
                     "argmax must be what the forward returns for these arguments, got a winner "

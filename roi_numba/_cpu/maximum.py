@@ -7,6 +7,7 @@ from .candidates import compete, highest, largest, lowest, store_names
 from .compile import inline, kernel
 from .lanes import item, splat, store
 from .plan import CHUNK, FIRST, IMAGE, LAST, X0, X1, item_at, next_chunk, scratch_pixels
+from .scratch import take
 from .streams import fence
 from .unpack import Waiting, cells_for, go_on, hold, unpack
 from .vectors import LANE_BYTES
@@ -28,25 +29,26 @@ def _unpack_names(names, labels, layout, box, channel, lanes, bins):
 @kernel
 def maximum(
     source, source_layout, target, target_layout, numbers, sizes, bins, table, order, groups,
-    whole, labels, labels_layout, like, places, together, first_item, last_item,
+    whole, labels, labels_layout, places, together, first_item, last_item, memory,
 ):  # fmt: skip
     """Pool the items (group, blocks of channels) from ``first_item`` up to ``last_item``.
 
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
     ``whole``: all entries are whole pixels.  ``labels`` is None if argmax is not wanted.
     """
-    lanes = LANE_BYTES // like.itemsize
+    lanes = LANE_BYTES // memory.itemsize
     pixels = scratch_pixels(groups)
     plane = pixels * lanes
-    scratch = np.empty(together * plane + lanes * lanes, like.dtype)
+    scratch, memory = take(memory, together * plane + lanes * lanes)
     count = bins[0] * bins[1]
-    cells = np.empty(max(cells_for(count), together * count) * lanes, like.dtype)
+    cells, _ = take(memory, max(cells_for(count), together * count) * lanes)
     if labels is not None:  # what follows from None is not compiled
         names = np.empty(count * (lanes + NAME_LANES), np.int64)
     # Out of the loops, which would count references to the arrays at every step.
     begin, index, label, stride = table.begin, table.index, table.label, table.stride
     weight, next_weight = table.weight, table.next_weight
-    zero, unknown = splat(like.dtype.type(0), like), splat(like.dtype.type(np.nan), like)
+    T = scratch.dtype.type
+    zero, unknown = splat(T(0), scratch), splat(T(np.nan), scratch)
     nobody = splat(places.dtype.type(-1), places)
     waiting = Waiting(0, 0, 0, 0)
     for number in range(first_item, last_item):
@@ -104,19 +106,20 @@ def maximum(
 @kernel
 def maximum_large(
     source, layout, target, target_layout, numbers, sizes, bins, table, order, groups, whole,
-    labels, labels_layout, like, places, first_item, last_item,
+    labels, labels_layout, places, first_item, last_item, memory,
 ):  # fmt: skip
     """`maximum` for single boxes whose region is too large for scratch: bin by bin, in chunks."""
-    lanes = LANE_BYTES // like.itemsize
-    scratch = np.empty((CHUNK * CHUNK + lanes) * lanes, like.dtype)
+    lanes = LANE_BYTES // memory.itemsize
+    scratch, memory = take(memory, (CHUNK * CHUNK + lanes) * lanes)
     count = bins[0] * bins[1]
-    cells = np.empty(cells_for(count) * lanes, like.dtype)
+    cells, _ = take(memory, cells_for(count) * lanes)
     if labels is not None:
         names = np.empty(count * (lanes + NAME_LANES), np.int64)
     # Out of the loops, which would count references to the arrays at every step.
     begin, index, label, stride = table.begin, table.index, table.label, table.stride
     weight, next_weight = table.weight, table.next_weight
-    zero, unknown = splat(like.dtype.type(0), like), splat(like.dtype.type(np.nan), like)
+    T = scratch.dtype.type
+    zero, unknown = splat(T(0), scratch), splat(T(np.nan), scratch)
     nobody = splat(places.dtype.type(-1), places)
     for number in range(first_item, last_item):
         group, channel = item_at(number, groups, layout, lanes)

@@ -26,6 +26,14 @@ ANONYMOUS = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "M
 """Of no file.  On Windows that goes without saying."""
 
 
+def new_pages(size: int) -> mmap.mmap:
+    """Return so many bytes, of huge pages if there are any."""
+    pages = mmap.mmap(-1, size, **ANONYMOUS)
+    with contextlib.suppress(AttributeError, OSError):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
+
+
 class Loan:
     """Pages for one result; when the last array over them is gone, the next result may have them.
 
@@ -65,12 +73,9 @@ def _lend(size: int) -> Loan | None:
                 return Loan(pages, used=True)
     Loan.kept.clear()
     try:
-        pages = mmap.mmap(-1, size, **ANONYMOUS)
+        return Loan(new_pages(size), used=False)
     except (OSError, OverflowError):
         return None
-    with contextlib.suppress(AttributeError, OSError):  # a system without huge pages
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    return Loan(pages, used=False)
 
 
 def _by_page(work: Callable[[int, int], None], memory: NDArray[np.uint8]) -> None:

@@ -4,12 +4,11 @@ A work item is an image, a tile of its map and a block of channels: it alone wri
 box after box, so the sum is the same for any number of threads, and needs no atomics.
 """
 
-import numpy as np
-
 from .blocks import Layout, expect, pack
 from .compile import inline, kernel
 from .lanes import accumulate, combine, splat, store
 from .plan import SCRATCH_PIXELS
+from .scratch import take
 from .streams import fence
 from .unpack import unpack
 from .vectors import LANE_BYTES
@@ -76,21 +75,21 @@ def _add_box(
 @kernel
 def scatter(
     grad, grad_layout, grad_shape, target, target_layout, start, sizes, bins, tiles, turned, order,
-    first_box, fresh, like, first_item, last_item,
+    first_box, fresh, first_item, last_item, memory,
 ):  # fmt: skip
     """Add the boxes of a table to the items (image, tile, block) from first up to last.
 
     Box k of the table is box ``start + k`` of ``grad``; those of image i are
     ``order[first_box[i]:first_box[i + 1]]``.  ``fresh``: the target holds nothing yet.
     """
-    lanes = LANE_BYTES // like.itemsize
+    lanes = LANE_BYTES // memory.itemsize
     blocks = (target_layout.channels + lanes - 1) // lanes
     tile_height, tile_width, tiles_y, tiles_x = tiles
     first, pixel = turned.first, turned.pixel
-    tile = np.empty((tile_height * tile_width + lanes) * lanes, like.dtype)
-    bin_rows = np.empty(bins[0] * tile_width * lanes, like.dtype)
-    cells = np.empty((bins[0] * bins[1] + lanes) * lanes, like.dtype)
-    zero = splat(like.dtype.type(0), like)
+    tile, memory = take(memory, (tile_height * tile_width + lanes) * lanes)
+    bin_rows, memory = take(memory, bins[0] * tile_width * lanes)
+    cells, _ = take(memory, (bins[0] * bins[1] + lanes) * lanes)
+    zero = splat(tile.dtype.type(0), tile)
     for item in range(first_item, last_item):
         channel = item % blocks * lanes
         image, number = item // blocks // (tiles_y * tiles_x), item // blocks % (tiles_y * tiles_x)

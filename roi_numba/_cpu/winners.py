@@ -6,6 +6,7 @@ from .._scalar import at_rate
 from .blocks import Layout
 from .compile import inline, inline_owner, kernel
 from .lanes import item, load, prefetch, read, splat, store, write
+from .scratch import take
 from .streams import fence
 from .unpack import unpack
 from .vectors import LANE_BYTES
@@ -52,7 +53,7 @@ def _first_names(label, begin, first_bin, called):
 
 
 @inline_owner
-def _summed_in(sums, target, layout, source, source_layout, sizes, parts, lanes, like):
+def _summed_in(sums, target, layout, source, source_layout, sizes, parts, lanes, memory):
     """Where winners lie, and its layout: ``sums``, scratch memory for ``target``, or ``source``.
 
     Scratch has so many parts of ``lanes`` channels, each ``[pixel][lane]``.
@@ -62,7 +63,7 @@ def _summed_in(sums, target, layout, source, source_layout, sizes, parts, lanes,
         place = source if sums is None else sums
         layout = source_layout if sums is None else layout
     else:
-        place = np.empty((parts * sizes[0] * sizes[1] + lanes) * lanes, like.dtype)
+        place, memory = take(memory, (parts * sizes[0] * sizes[1] + lanes) * lanes)
         layout = Layout(0, 0, layout.channels, 1, sizes[1] * lanes, lanes)
     return place, layout
 
@@ -100,7 +101,8 @@ def _decode(source, index, step, count, lanes, values):
 @kernel
 def at_cells(
     source, source_layout, sums, target, target_layout, parts, names, names_layout, grad,
-    grad_layout, pooled, pooled_layout, sizes, bins, order, first_box, like, first_item, last_item,
+    grad_layout, pooled, pooled_layout, sizes, bins, order, first_box, first_item, last_item,
+    memory,
 ):  # fmt: skip
     """Go through the pixels that won, for items (image, block of channels) from first to last.
 
@@ -110,11 +112,11 @@ def at_cells(
     ``names`` lie side by side.  The boxes of image i are ``order[first_box[i]:first_box[i + 1]]``.
     Returns a box whose winner is no pixel of the map, or -1.
     """
-    lanes = LANE_BYTES // like.itemsize
+    lanes = LANE_BYTES // memory.itemsize
     block = parts * lanes
     pixels, width = sizes[0] * sizes[1], sizes[1]
     place, layout = _summed_in(
-        sums, target, target_layout, source, source_layout, sizes, parts, lanes, like
+        sums, target, target_layout, source, source_layout, sizes, parts, lanes, memory
     )
     step, row_step = layout.width_stride, layout.height_stride
     blocks = (layout.channels + block - 1) // block
@@ -124,7 +126,7 @@ def at_cells(
     grad_step, grad_jump = _steps(grad_layout, by_bin)
     pooled_step, pooled_jump = _steps(pooled_layout, by_bin)
     plane_step, plane_jump = (layout.channel_stride, 0) if by_bin else (0, layout.channel_stride)
-    values = np.empty(max(bins[1], block), like.dtype)
+    values = np.empty(max(bins[1], block), memory.dtype)
     some_names, some_grads, whole_box = AHEAD * name_jump, AHEAD * grad_jump, 0
     if not by_bin:
         some_names, some_grads, whole_box = 0, 0, 1
@@ -166,10 +168,10 @@ def at_cells(
                                 if name != -1:
                                     return box
                             elif pooled is None:  # rows follow each other, as we made the place
-                                _add(place, plane + name * step, item(values, at_value), like)
+                                _add(place, plane + name * step, item(values, at_value), memory)
                             else:
                                 at = plane + name // width * row_step + name % width * step
-                                write(pooled, at_pooled, read(place, at, like))
+                                write(pooled, at_pooled, read(place, at, memory))
                             at_name += name_step
                             at_value += 1
                             at_pooled += pooled_step
@@ -201,8 +203,8 @@ def _add_times(target, at, weight, g, like):
 @kernel
 def at_samples(
     source, source_layout, sums, target, target_layout, names, names_layout, grad, grad_layout,
-    pooled, pooled_layout, start, sizes, bins, table, motion, products, order, first_box, like,
-    first_item, last_item,
+    pooled, pooled_layout, start, sizes, bins, table, motion, products, order, first_box,
+    first_item, last_item, memory,
 ):  # fmt: skip
     """The same where samples won; or ``products[box, block]`` takes the gradient to the box.
 
@@ -214,9 +216,9 @@ def at_samples(
     weight, next_weight = table.weight, table.next_weight
     change, next_change = table.change, table.next_change
     by_low, by_high = table.by_low, table.by_high
-    lanes = LANE_BYTES // like.itemsize
+    lanes = LANE_BYTES // memory.itemsize
     place, layout = _summed_in(
-        sums, target, target_layout, source, source_layout, sizes, 1, lanes, like
+        sums, target, target_layout, source, source_layout, sizes, 1, lanes, memory
     )
     down, right = layout.height_stride, layout.width_stride
     channels = names_layout.channels
@@ -268,16 +270,16 @@ def at_samples(
                     at = plane + item(index, y) * down + item(index, x) * right
                     if pooled is None:
                         at_grad = grad_line + p * grad_layout.height_stride
-                        g = read(grad, at_grad + q * grad_layout.width_stride, like)
+                        g = read(grad, at_grad + q * grad_layout.width_stride, memory)
                     if products is not None:
-                        rise_y = _times(d0 * v0, place, at, like)
-                        rise_y += _times(d0 * v1, place, at + right, like)
-                        rise_y += _times(d1 * v0, place, at + down, like)
-                        rise_y += _times(d1 * v1, place, at + down + right, like)
-                        rise_x = _times(u0 * e0, place, at, like)
-                        rise_x += _times(u0 * e1, place, at + right, like)
-                        rise_x += _times(u1 * e0, place, at + down, like)
-                        rise_x += _times(u1 * e1, place, at + down + right, like)
+                        rise_y = _times(d0 * v0, place, at, memory)
+                        rise_y += _times(d0 * v1, place, at + right, memory)
+                        rise_y += _times(d1 * v0, place, at + down, memory)
+                        rise_y += _times(d1 * v1, place, at + down + right, memory)
+                        rise_x = _times(u0 * e0, place, at, memory)
+                        rise_x += _times(u0 * e1, place, at + right, memory)
+                        rise_x += _times(u1 * e0, place, at + down, memory)
+                        rise_x += _times(u1 * e1, place, at + down + right, memory)
                         if by_low[y] != 0:
                             y1 += g * rise_y * by_low[y]
                         if by_high[y] != 0:
@@ -296,15 +298,15 @@ def at_samples(
                         w10 = at_rate(d1 * v0, rate_y) + at_rate(u1 * e0, rate_x)
                         w11 = at_rate(d1 * v1, rate_y) + at_rate(u1 * e1, rate_x)
                     if pooled is None:
-                        _add_times(place, at, w00, g, like)
-                        _add_times(place, at + right, w01, g, like)
-                        _add_times(place, at + down, w10, g, like)
-                        _add_times(place, at + down + right, w11, g, like)
+                        _add_times(place, at, w00, g, memory)
+                        _add_times(place, at + right, w01, g, memory)
+                        _add_times(place, at + down, w10, g, memory)
+                        _add_times(place, at + down + right, w11, g, memory)
                     else:
-                        value = _times(w00, place, at, like)
-                        value += _times(w01, place, at + right, like)
-                        value += _times(w10, place, at + down, like)
-                        value += _times(w11, place, at + down + right, like)
+                        value = _times(w00, place, at, memory)
+                        value += _times(w01, place, at + right, memory)
+                        value += _times(w10, place, at + down, memory)
+                        value += _times(w11, place, at + down + right, memory)
                         at = pooled_line + p * pooled_layout.height_stride
                         write(pooled, at + q * pooled_layout.width_stride, value)
             if products is not None:
