@@ -59,10 +59,12 @@ def before_machine_code(name, picking=None):
         patch.setattr(engine, "picks_pixels", lambda: picking)
         KERNELS[name]()
     source = "Record(float16" if "float16" in name else "float32"
+    names = kernel.py_func.__code__.co_varnames
     signature = next(
         each
         for each in kernel.signatures
-        if source in str(each[0]) and (function != "contract" or each[-3] == typeof(picking))
+        if source in str(each[0])
+        and ("picking" not in names or each[names.index("picking")] == typeof(picking))
     )
     again = Kernel(kernel.py_func)
     again._cache = NullCache()  # code from the cache is machine code only
