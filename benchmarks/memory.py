@@ -34,7 +34,7 @@ MEASURED = (
 )
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """For glibc: what is freed is not resident, so no result can lie in what was freed before.  Nor in
-what results leave to later ones: the child lets go of that."""
+what results leave to later ones, and scratch is new: the child lets go of both."""
 
 # Printed by the child: bytes of the result, and of the peak beyond what was resident before.
 CHILD = """
@@ -44,6 +44,7 @@ import numpy as np
 from benchmarks import ours
 from benchmarks.cases import CASES, OPS
 from roi_numba._cpu.pages import Loan
+from roi_numba._cpu.scratch import _free
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -62,8 +63,10 @@ def of_one_box(workload):
 workload, op, threads = CASES[sys.argv[1]].build(), OPS[sys.argv[2]], int(sys.argv[3])
 first, _ = ours.prepare(of_one_box(workload), op, threads)
 first()
-Loan.kept.clear()
 run, _ = ours.prepare(workload, op, threads)
+Loan.kept.clear()
+for scratch in _free.values():
+    scratch.clear()
 Path("/proc/self/clear_refs").write_text("5")
 start = resident("VmRSS:")
 result = run()

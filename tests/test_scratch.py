@@ -1,5 +1,6 @@
 """Scratch memory is lent to one kernel at a time, and nothing is expected to be in it."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ from operators import REDUCTIONS, ids
 from roi_numba._cpu import scratch
 from roi_numba._cpu.pages import HUGE_PAGE
 from roi_numba._cpu.scratch import in_scratch, take
+from subprocesses import run as python
 
 LIKE = [np.empty(0, np.float32), np.empty(0, np.float64)]
 
@@ -57,6 +59,37 @@ def test_each_thread_at_work_has_its_own():
             call.result()
     assert len(set(seen)) == 4
     assert (len(scratch._free["f"]), len(scratch._free["d"])) == (2, 2)
+
+
+def test_no_more_is_kept_than_cores(monkeypatch):
+    monkeypatch.setattr(scratch, "MOST", 1)
+    lent(LIKE[0], lambda memory: lent(LIKE[0]))
+    assert len(scratch._free["f"]) == 1
+
+
+def test_no_memory_for_huge_pages(monkeypatch):
+    monkeypatch.setattr(scratch, "new_pages", lambda size: None)
+    memory = lent(LIKE[0])
+    assert (memory.dtype, memory.nbytes) == (np.float32, HUGE_PAGE)
+
+
+FORKED = """
+import os
+import numpy as np
+from roi_numba._cpu import scratch
+
+scratch.in_scratch(lambda first, last, memory: None, np.empty(0, np.float32), 0, 1)
+before = len(scratch._free["f"])
+if child := os.fork():
+    os.waitpid(child, 0)
+print(before, len(scratch._free["f"]), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+def test_none_is_shared_with_a_child():
+    assert python(FORKED).splitlines() == ["1 0", "1 0"]
 
 
 def test_parts():

@@ -160,7 +160,7 @@ def at_winners(
         cost = sizes[0] * sizes[1] + 8 * lanes * bins[0] * bins[1] * np.diff(first_box)
         run(checked, pairwise(cuts(np.repeat(parts * cost, -(-blocks // parts)))))
 
-    def new_map(in_scratch: bool) -> tuple[Any, Any]:
+    def new_map(summed: bool) -> tuple[Any, Any]:
         """The gradient to the map, if that is wanted; and as kernels take it.
 
         Sums in scratch are near each other, and go to any format and layout.  Where channels lie
@@ -169,7 +169,7 @@ def at_winners(
         """
         if grad is None or boxes:
             return None, (source, source_layout, None, None, source_layout)
-        if in_scratch:
+        if summed:
             result = empty(features.shape, grad.dtype)
             target, layout = flat(result, channel_axis)
             return result, (like, layout, None, target, layout)

@@ -15,8 +15,8 @@ from typing import Any
 VARIABLE = "ROI_NUMBA_NUM_THREADS"
 
 
-def _available() -> int:
-    """Cores this process may run on."""
+def cores() -> int:
+    """Return how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -25,7 +25,7 @@ def _available() -> int:
 def _initial() -> int:
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
-        return _available()
+        return cores()
     if not (text.isdecimal() and int(text) > 0):
         raise ValueError(f"{VARIABLE} must be a positive integer, got {text!r}")
     return int(text)
@@ -153,4 +153,7 @@ def run(work: Callable[[Any, Any], None], portions: Iterable[tuple[Any, Any]]) -
         if failure is None and not future.cancelled():
             failure = future.exception()
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:  # or it would hold itself, and results, until garbage is collected
+            del failure, future, futures

@@ -63,7 +63,7 @@ def _summed_in(sums, target, layout, source, source_layout, sizes, parts, lanes,
         place = source if sums is None else sums
         layout = source_layout if sums is None else layout
     else:
-        place, memory = take(memory, (parts * sizes[0] * sizes[1] + lanes) * lanes)
+        place, _ = take(memory, (parts * sizes[0] * sizes[1] + lanes) * lanes)
         layout = Layout(0, 0, layout.channels, 1, sizes[1] * lanes, lanes)
     return place, layout
 
