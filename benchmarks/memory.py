@@ -44,7 +44,7 @@ import numpy as np
 from benchmarks import ours
 from benchmarks.cases import CASES, OPS
 from roi_numba._cpu.pages import Loan
-from roi_numba._cpu.scratch import _free
+from roi_numba._cpu.scratch import let_go
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -65,8 +65,7 @@ first, _ = ours.prepare(of_one_box(workload), op, threads)
 first()
 run, _ = ours.prepare(workload, op, threads)
 Loan.kept.clear()
-for scratch in _free.values():
-    scratch.clear()
+let_go()
 Path("/proc/self/clear_refs").write_text("5")
 start = resident("VmRSS:")
 result = run()

@@ -23,7 +23,7 @@ def none_yet(monkeypatch):
 
 
 def lent(like, do=lambda memory: memory):
-    return in_scratch(lambda first, last, memory: do(memory), like, 0, 1)
+    return in_scratch(like, do)
 
 
 @pytest.mark.parametrize("like", LIKE, ids=lambda like: like.dtype.name)
@@ -37,7 +37,7 @@ def test_a_huge_page(like):
 
 
 def test_what_the_kernel_gets_and_returns():
-    assert in_scratch(lambda *given: given[:2], LIKE[0], 3, 9) == (3, 9)
+    assert in_scratch(LIKE[0], lambda *given: given[:2], 3, 9) == (3, 9)
 
 
 def test_it_comes_back_after_an_error():
@@ -78,7 +78,7 @@ import os
 import numpy as np
 from roi_numba._cpu import scratch
 
-scratch.in_scratch(lambda first, last, memory: None, np.empty(0, np.float32), 0, 1)
+scratch.in_scratch(np.empty(0, np.float32), lambda memory: None)
 before = len(scratch._free["f"])
 if child := os.fork():
     os.waitpid(child, 0)

@@ -63,14 +63,11 @@ def to_map_of_mean(
         before = np.concatenate(([0], np.cumsum(costs[order])))
         per_tile = np.diff(before[first_box]) // (tiles[2] * tiles[3]) + tiles[0] * tiles[1]
         work = partial(
-            scatter, source, source_layout, cells, target, target_layout, start, sizes, bins,
-            tiles, turned, order, first_box, start == 0,
+            in_scratch, like, scatter, source, source_layout, cells, target, target_layout, start,
+            sizes, bins, tiles, turned, order, first_box, start == 0,
         )  # fmt: skip
         blocks = -(-target_layout.channels // lanes)
-        run(
-            partial(in_scratch, work, like),
-            pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3] * blocks))),
-        )
+        run(work, pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3] * blocks))))
         start = stop
     return result
 
@@ -101,11 +98,10 @@ def to_boxes_of_mean(
         for some, too_large in ((groups, None), (large, True)):
             if len(some):
                 work = partial(
-                    project, source, source_layout, grad_flat, grad_layout, cells, start, sizes,
-                    bins, table, order, some, too_large, products,
+                    in_scratch, like, project, source, source_layout, grad_flat, grad_layout,
+                    cells, start, sizes, bins, table, order, some, too_large, products,
                 )  # fmt: skip
-                ends = cuts(costs_of_items(some, source_layout, lanes))
-                run(partial(in_scratch, work, like), pairwise(ends))
+                run(work, pairwise(cuts(costs_of_items(some, source_layout, lanes))))
         start = stop
     result: NDArray[np.float64] = products.sum(axis=1)
     return result
@@ -150,7 +146,7 @@ def at_winners(
         order, first_box = _by_image(images[start:stop], len(features))
 
         def checked(first: int, last: int) -> None:
-            box = in_scratch(partial(kernel, *arguments, order, first_box), like, first, last)
+            box = in_scratch(like, kernel, *arguments, order, first_box, first, last)
             if box >= 0:
                 raise ValueError(
                     "argmax must be what the forward returns for these arguments, got a winner "

@@ -1,9 +1,9 @@
 """Scratch memory, which kernels leave to each other: one huge page for each thread at work.
 
 A box's region is read from scratch again and again, so it must stay in L2.  Pages of 4 KiB lie
-anywhere in memory and crowd in some of its sets; those of a huge page fill them evenly (c4-head,
-one thread, medians of seven processes in turn: `roi_align` 8.4 -> 7.4 ms, adaptive 8.8 -> 7.5,
-`prroi_pool` 9.5 -> 8.4).
+anywhere in memory; most likely they crowd in some of its sets, which those of a huge page fill
+evenly (c4-head, one thread, medians of seven processes in turn: `roi_align` 8.4 -> 7.4 ms, adaptive
+8.8 -> 7.5, `prroi_pool` 9.5 -> 8.4).
 """
 
 import os
@@ -24,14 +24,17 @@ MOST = cores()
 """Kept of each: who calls from more threads gets memory anew."""
 
 
-def _let_go() -> None:
-    """Before a fork, after which both processes would write to copies, in pages of 4 KiB."""
+def let_go() -> None:
+    """Let go of what nobody uses.
+
+    It is done before a fork, after which both processes would write to copies in pages of 4 KiB.
+    """
     for free in _free.values():
         free.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_let_go)
+    os.register_at_fork(before=let_go)
 
 
 def _new(dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -43,15 +46,15 @@ def _new(dtype: np.dtype[Any]) -> NDArray[Any]:
     return memory[start : start + HUGE_PAGE].view(dtype)
 
 
-def in_scratch(kernel: Callable[..., Any], like: NDArray[Any], first: int, last: int) -> Any:
-    """Call ``kernel(first, last, memory)`` with scratch memory of the dtype of `like`."""
+def in_scratch(like: NDArray[Any], kernel: Callable[..., Any], *arguments: Any) -> Any:
+    """Call ``kernel(*arguments, memory)`` with scratch memory of the dtype of `like`."""
     free = _free[like.dtype.char]
     try:
         memory = free.pop()
     except IndexError:
         memory = _new(like.dtype)
     try:
-        return kernel(first, last, memory)
+        return kernel(*arguments, memory)
     finally:
         if len(free) < MOST:
             free.append(memory)

@@ -127,9 +127,6 @@ def at_cells(
     pooled_step, pooled_jump = _steps(pooled_layout, by_bin)
     plane_step, plane_jump = (layout.channel_stride, 0) if by_bin else (0, layout.channel_stride)
     values = np.empty(max(bins[1], block), memory.dtype)
-    some_names, some_grads, whole_box = AHEAD * name_jump, AHEAD * grad_jump, 0
-    if not by_bin:
-        some_names, some_grads, whole_box = 0, 0, 1
     for number in range(first_item, last_item):
         image, channel = number // blocks, number % blocks * block
         channels = min(block, layout.channels - channel)
@@ -143,9 +140,11 @@ def at_cells(
             _clear(place, parts * pixels, lanes)
         for i in range(first_box[image], first_box[image + 1]):
             box = order[i]
-            ahead = (order[min(i + 1, first_box[image + 1] - 1)] - box) * whole_box
-            name_ahead = some_names + ahead * names_layout.stride
-            grad_ahead = some_grads + ahead * grad_layout.stride
+            if by_bin:  # boxes follow each other in memory, nearly always
+                name_ahead, grad_ahead = AHEAD * name_jump, AHEAD * grad_jump
+            else:
+                ahead = order[min(i + 1, first_box[image + 1] - 1)] - box
+                name_ahead, grad_ahead = ahead * names_layout.stride, ahead * grad_layout.stride
             for p in range(bins[0]):
                 name_line = _line(names_layout, box, channel) + p * names_layout.height_stride
                 grad_line = _line(grad_layout, box, channel) + p * grad_layout.height_stride
