@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import Layout
-from .engine import DOUBLE, SINGLE, costs_of_items, cuts, flat
+from .engine import DOUBLE, SINGLE, blocks_together, costs_of_items, cuts, flat
 from .pages import empty, zeros
 from .project import project
-from .scatter import scatter, tiling
+from .scatter import TILES_PIXELS, scatter, tiling
 from .scratch import in_scratch
 from .tables import tabulate
 from .threads import get_num_threads, run
@@ -46,7 +46,9 @@ def to_map_of_mean(
     source, source_layout, cells = _flat_bins(grad, channel_axis)
     like, _ = DOUBLE if result.dtype.char == "d" else SINGLE
     lanes = LANE_BYTES // like.itemsize
+    blocks = -(-shape[channel_axis] // lanes)
     tiles = tiling(sizes)
+    tiles_of_map = tiles[2] * tiles[3]
     units = tiles[1] * lanes, lanes
     start = 0
     while start < len(corners):
@@ -58,16 +60,20 @@ def to_map_of_mean(
         turned = turn(bands, stop - start, bins, sizes, units)
         order, first_box = _by_image(images[start:stop], len(result))
         target, target_layout = flat(result, channel_axis)
+        together = 1
+        if source_layout.channel_stride == 1 == target_layout.channel_stride:
+            together = blocks_together(len(result) * tiles_of_map, blocks, bins)
+            together = max(1, min(together, TILES_PIXELS // (tiles[0] * tiles[1])))
         lines = np.diff(turned.first).reshape(-1, 2)
         costs = lines[:, 0] * lines[:, 1] + 4 * bins[0] * bins[1]
         before = np.concatenate(([0], np.cumsum(costs[order])))
-        per_tile = np.diff(before[first_box]) // (tiles[2] * tiles[3]) + tiles[0] * tiles[1]
+        per_tile = np.diff(before[first_box]) // tiles_of_map + tiles[0] * tiles[1]
         work = partial(
             in_scratch, like, scatter, source, source_layout, cells, target, target_layout, start,
-            sizes, bins, tiles, turned, order, first_box, start == 0,
+            sizes, bins, tiles, turned, order, first_box, start == 0, together,
         )  # fmt: skip
-        blocks = -(-target_layout.channels // lanes)
-        run(work, pairwise(cuts(np.repeat(per_tile, tiles[2] * tiles[3] * blocks))))
+        items = -(-blocks // together)
+        run(work, pairwise(cuts(np.repeat(per_tile * together, tiles_of_map * items))))
         start = stop
     return result
 

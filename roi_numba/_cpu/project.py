@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from .blocks import expect, pack
+from .blocks import expect_share, lines_of, pack
 from .compile import inline, kernel
 from .lanes import add_product, add_scaled, combine, item, load, splat, store
 from .plan import (
@@ -146,6 +146,7 @@ def project(
     cells = np.empty((bins[0] * bins[1] + lanes) * lanes, memory.dtype)
     ends = np.empty(4 * lanes, memory.dtype)
     kept = np.empty(max(bins[0], bins[1]), np.int64)
+    lines = lines_of(grad, grad_layout, grad_shape, lanes, 1, 2)
     down, right = bins[1] * lanes, lanes
     for number in range(first_item, last_item):
         group, channel = item_at(number, groups, source_layout, lanes)
@@ -161,7 +162,6 @@ def project(
             box = start + k
             pack(grad, grad_layout, box, channel, lanes, 0, grad_shape[0], 0, grad_shape[1], cells)
             coming = start + order[min(i + 1, len(order) - 1)]
-            expect(grad, grad_layout, coming, channel, lanes, 0, grad_shape[0], 0, grad_shape[1])
             if large is not None:
                 _project_large(
                     source, source_layout, image, channel, sizes, bins, table, k, scratch, cells,
@@ -170,10 +170,12 @@ def project(
             else:
                 bin_y = k * (bins[0] + bins[1])
                 bin_x = bin_y + bins[0]
+                expect_share(grad, grad_layout, lines, coming, channel, lanes, 0)
                 _project_along(
                     scratch, -x0 * lanes, lanes, table, 2 * k + 1, bin_x, bins[1], bin_y, bins[0],
                     rows, cells, right, down, kept, ends, 0, lanes,
                 )  # fmt: skip
+                expect_share(grad, grad_layout, lines, coming, channel, lanes, 1)
                 _project_along(
                     scratch, -y0 * pitch, pitch, table, 2 * k, bin_y, bins[0], bin_x, bins[1],
                     rows, cells, down, right, kept, ends, lanes, lanes,

@@ -4,8 +4,8 @@ A work item is an image, a tile of its map and a block of channels: it alone wri
 box after box, so the sum is the same for any number of threads, and needs no atomics.
 """
 
-from .blocks import Layout, expect, pack
-from .compile import inline, kernel
+from .blocks import Layout, blocks_from, expect_share, lines_of, pack
+from .compile import inline, inline_here, kernel
 from .lanes import accumulate, combine, splat, store
 from .plan import SCRATCH_PIXELS
 from .scratch import take
@@ -15,6 +15,9 @@ from .vectors import LANE_BYTES
 
 TILE_WIDTH = 128
 """Columns of a tile, at most; it has as many rows as scratch holds."""
+
+TILES_PIXELS = 3 * SCRATCH_PIXELS
+"""Those of all blocks of channels that go together, at most: three quarters of kept scratch."""
 
 
 def tiling(sizes):
@@ -34,17 +37,15 @@ def _clip(pixel, first, last, low, high):
     return first, last
 
 
-@inline
-def _add_box(
-    grad_cells, width, turned, first_y, last_y, first_x, last_x, bin_rows, pitch, tile, y0, x0,
-    tile_pitch, lanes,
+@inline_here
+def _reduce_columns(
+    grad_cells, at, width, turned, first_y, last_y, first_x, last_x, bin_rows, pitch, lanes
 ):  # fmt: skip
-    """Add one box, whose gradient lies in ``grad_cells``: columns first, then rows.
+    """Columns of a box whose gradient is ``grad_cells[at:]``, lines [first_x, last_x).
 
-    Lines [first_y, last_y) and [first_x, last_x) are those in the tile; ``pitch`` is the length of
-    a line of ``bin_rows``.
+    Rows of bins that lines [first_y, last_y) weigh become lines of ``bin_rows``, ``pitch`` long.
     """
-    pixel, begin, index, weight = turned.pixel, turned.begin, turned.index, turned.weight
+    begin, index, weight = turned.begin, turned.index, turned.weight
     low, high = index[begin[first_y]], 0
     for line in range(first_y, last_y):
         low = min(low, index[begin[line]])
@@ -53,10 +54,18 @@ def _add_box(
     p, count = low // unit, (high - low) // unit + 1
     for line in range(first_x, last_x):
         combine(
-            grad_cells, p * width * lanes, width * lanes,
+            grad_cells, at + p * width * lanes, width * lanes,
             index, 1, weight, begin[line], begin[line + 1],
             bin_rows, low + (line - first_x) * lanes, unit, count,
         )  # fmt: skip
+
+
+@inline_here
+def _add_rows(
+    bin_rows, turned, first_y, last_y, first_x, last_x, tile, at, y0, x0, tile_pitch, lanes
+):
+    """Then its rows, added to the pixels of the tile ``tile[at:]``."""
+    pixel, begin, index, weight = turned.pixel, turned.begin, turned.index, turned.weight
     run = first_x
     while run < last_x:
         end = run + 1
@@ -67,7 +76,7 @@ def _add_box(
             accumulate(
                 bin_rows, (run - first_x) * lanes, lanes,
                 index, 1, weight, begin[line], begin[line + 1],
-                tile, to * lanes, lanes, end - run,
+                tile, at + to * lanes, lanes, end - run,
             )  # fmt: skip
         run = end
 
@@ -75,24 +84,28 @@ def _add_box(
 @kernel
 def scatter(
     grad, grad_layout, grad_shape, target, target_layout, start, sizes, bins, tiles, turned, order,
-    first_box, fresh, first_item, last_item, memory,
+    first_box, fresh, together, first_item, last_item, memory,
 ):  # fmt: skip
-    """Add the boxes of a table to the items (image, tile, block) from first up to last.
+    """Add the boxes of a table to the items (image, tile, blocks) from first up to last.
 
     Box k of the table is box ``start + k`` of ``grad``; those of image i are
     ``order[first_box[i]:first_box[i + 1]]``.  ``fresh``: the target holds nothing yet.
     """
     lanes = LANE_BYTES // memory.itemsize
-    blocks = (target_layout.channels + lanes - 1) // lanes
+    channels = together * lanes
+    items = (target_layout.channels + channels - 1) // channels
     tile_height, tile_width, tiles_y, tiles_x = tiles
     first, pixel = turned.first, turned.pixel
-    tile, memory = take(memory, (tile_height * tile_width + lanes) * lanes)
+    box_cells = bins[0] * bins[1] * lanes
+    tile, memory = take(memory, (together * tile_height * tile_width + lanes) * lanes)
     bin_rows, memory = take(memory, bins[0] * tile_width * lanes)
-    cells, _ = take(memory, (bins[0] * bins[1] + lanes) * lanes)
+    cells, _ = take(memory, together * box_cells + lanes * lanes)
+    lines = lines_of(grad, grad_layout, grad_shape, lanes, together, 2 * together)
     zero = splat(tile.dtype.type(0), tile)
     for item in range(first_item, last_item):
-        channel = item % blocks * lanes
-        image, number = item // blocks // (tiles_y * tiles_x), item // blocks % (tiles_y * tiles_x)
+        channel = item % items * channels
+        blocks = blocks_from(target_layout, channel, lanes, together)
+        image, number = item // items // (tiles_y * tiles_x), item // items % (tiles_y * tiles_x)
         top, left = number // tiles_x * tile_height, number % tiles_x * tile_width
         bottom, right = min(top + tile_height, sizes[0]), min(left + tile_width, sizes[1])
         # What the boxes touch of the tile.
@@ -106,29 +119,35 @@ def scatter(
                 x0, x1 = min(x0, pixel[fx]), max(x1, pixel[lx - 1] + 1)
         if y0 >= y1:
             continue
+        plane = (y1 - y0) * (x1 - x0) * lanes
         if fresh:
-            for at in range((y1 - y0) * (x1 - x0)):
-                store(tile, at * lanes, zero)
+            for at in range(0, blocks * plane, lanes):
+                store(tile, at, zero)
         else:
-            pack(target, target_layout, image, channel, lanes, y0, y1, x0, x1, tile)
+            pack(
+                target, target_layout, image, channel, lanes, y0, y1, x0, x1, tile, blocks, plane
+            )
         for i in range(first_box[image], first_box[image + 1]):
             k = order[i]
             fy, ly = _clip(pixel, first[2 * k], first[2 * k + 1], y0, y1)
             fx, lx = _clip(pixel, first[2 * k + 1], first[2 * k + 2], x0, x1)
-            if fy < ly and fx < lx:
-                pack(
-                    grad, grad_layout, start + k, channel, lanes, 0, grad_shape[0], 0,
-                    grad_shape[1], cells,
+            if fy >= ly or fx >= lx:
+                continue
+            pack(
+                grad, grad_layout, start + k, channel, lanes, 0, grad_shape[0], 0, grad_shape[1],
+                cells, blocks, box_cells,
+            )  # fmt: skip
+            coming = start + order[min(i + 1, len(order) - 1)]
+            for block in range(blocks):
+                expect_share(grad, grad_layout, lines, coming, channel, lanes, 2 * block)
+                _reduce_columns(
+                    cells, block * box_cells, bins[1], turned, fy, ly, fx, lx, bin_rows,
+                    tile_width, lanes,
                 )  # fmt: skip
-                coming = order[min(i + 1, len(order) - 1)]
-                expect(
-                    grad, grad_layout, start + coming, channel, lanes, 0, grad_shape[0], 0,
-                    grad_shape[1],
-                )  # fmt: skip
-                _add_box(
-                    cells, bins[1], turned, fy, ly, fx, lx, bin_rows, tile_width, tile, y0, x0,
-                    x1 - x0, lanes,
-                )  # fmt: skip
+                expect_share(grad, grad_layout, lines, coming, channel, lanes, 2 * block + 1)
+                _add_rows(
+                    bin_rows, turned, fy, ly, fx, lx, tile, block * plane, y0, x0, x1 - x0, lanes
+                )
         region = Layout(
             target_layout.origin
             + y0 * target_layout.height_stride
@@ -139,5 +158,5 @@ def scatter(
             target_layout.height_stride,
             target_layout.width_stride,
         )
-        unpack(tile, target, region, image, channel, lanes, y1 - y0, x1 - x0)
+        unpack(tile, target, region, image, channel, lanes, y1 - y0, x1 - x0, blocks)
     fence()

@@ -124,7 +124,7 @@ def go_on(cells, target, waiting, elements):
 
 
 @inline
-def unpack(cells, target, layout, box, channel, lanes, height, width):
-    """Copy the bins of one box and block out of scratch, all at once; see `hold`."""
-    waiting = hold(cells, target, layout, box, channel, lanes, height, width)
+def unpack(cells, target, layout, box, channel, lanes, height, width, blocks=1):
+    """Copy the bins of one box and its blocks out of scratch, all at once; see `hold`."""
+    waiting = hold(cells, target, layout, box, channel, lanes, height, width, blocks)
     go_on(cells, target, waiting, waiting.count)
