@@ -5,6 +5,7 @@ from collections import namedtuple
 from .compile import inline, inline_here
 from .lanes import gather_tile, load, prefetch, read, splat, store
 from .plan import IMAGE, X0, X1, Y0, Y1, item_at
+from .streams import short_of_line
 
 Layout = namedtuple("Layout", "origin stride channels channel_stride height_stride width_stride")
 Layout.__doc__ = """Where element (i, c, y, x) of a 4-D array lies in its flat memory.
@@ -94,38 +95,37 @@ def expect(source, layout, image, channel, lanes, y0, y1, x0, x1, blocks=1):
 FAR = 1 << 20
 """Bytes of a gradient that may not be in a cache near by: asking for less only costs time."""
 
-Lines = namedtuple("Lines", "pieces step blocks share")
-Lines.__doc__ = """Where a box's gradient lies: in so many pieces of so many blocks, a step apart."""
+Lines = namedtuple("Lines", "pieces step length")
+Lines.__doc__ = (
+    """Where a box's gradient lies: in so many pieces, each so many lines, a step apart."""
+)
 
 
 @inline
-def lines_of(grad, layout, shape, lanes, blocks, shares):
-    """What `expect_share` asks for, of so many blocks of channels, in so many shares."""
+def lines_of(grad, layout, shape, lanes, blocks):
+    """What `expect_pieces` asks for, of so many blocks of channels."""
     rows, bins = shape
-    share = (bins + shares - 1) // shares
     if rows == 1 and grad.size * grad.itemsize >= FAR:
         if layout.channel_stride == 1:
-            return Lines(bins, layout.width_stride, blocks, share)
+            spread = 1 if short_of_line(grad, layout.origin) else 0
+            return Lines(bins, layout.width_stride, blocks + spread)
         if layout.width_stride == 1 and layout.channel_stride == bins:
-            return Lines(bins, lanes, 1, share)
-    return Lines(0, 0, 0, 0)
+            return Lines(bins, lanes, 1)
+    return Lines(0, 0, 0)
 
 
 @inline_here
-def expect_share(grad, layout, lines, box, channel, lanes, share):
-    """Ask for a share of the gradient of a box that comes next, while another is worked on.
+def expect_pieces(grad, at, lines, first, last, lanes):
+    """Ask for pieces of a box's gradient, ``grad[at:]``, while another box is worked on.
 
     No CPU foresees where it begins (c4-head, one thread: `roi_align`'s gradient to the map 15.0 ->
-    11.3 ms, to the boxes 18.9 -> 14.9).  Shares, because a CPU that is asked for many lines at once
-    stops (channels last, all for four blocks at once: 14.1 ms, in eight shares 11.7).
+    11.3 ms, to the boxes 18.9 -> 14.9).  Some at a time, because a CPU that is asked for many lines
+    at once stops (channels last, all for four blocks at once: 14.1 ms, an eighth each time 11.7).
     """
-    at = layout.origin + box * layout.stride + channel * layout.channel_stride
-    first = share * lines.share
     at += first * lines.step
-    for _ in range(first, min(first + lines.share, lines.pieces)):
-        for block in range(lines.blocks):
-            prefetch(grad, at + block * lanes)
-        prefetch(grad, at + lines.blocks * lanes - 1)  # on one more line, unless at its end
+    for _ in range(first, min(last, lines.pieces)):
+        for line in range(lines.length):
+            prefetch(grad, at + line * lanes)
         at += lines.step
 
 

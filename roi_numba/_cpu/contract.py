@@ -26,12 +26,14 @@ from .vectors import LANE_BYTES
 
 
 @inline
-def pool_box(source, at, unit, pitch, bins, table, k, rows, cells, to, lanes, target, waiting):
-    """One box of a block of channels whose pixels are lanes: rows first, then columns.
+def pool_box(
+    source, at, jump, unit, pitch, bins, table, k, rows, cells, lanes, blocks, target, waiting
+):  # fmt: skip
+    """One box of blocks of channels whose pixels are lanes: rows first, then columns.
 
-    Row and column 0 of the map would begin at ``source[at]``, pixels ``unit`` apart and rows
-    ``pitch``; the bins go to ``cells[to:]``.  What is ``waiting`` of another is written to the
-    target, a row with every row.
+    Row and column 0 of the map would begin at ``source[at]``, pixels ``unit`` apart, rows ``pitch``
+    and blocks ``jump``; the bins go to ``cells``, block after block.  What is ``waiting`` of
+    another box is written to the target, a row with every row.
     """
     begin, index, weights, runs = table.begin, table.index, table.weight, table.runs
     height, width = bins
@@ -40,25 +42,27 @@ def pool_box(source, at, unit, pitch, bins, table, k, rows, cells, to, lanes, ta
     columns = 0
     for run in range(table.runs_begin[k], table.runs_begin[k + 1]):
         columns += runs[run, 1]
-    share = max(1, ROWS_PIXELS // max(1, columns))
+    share = max(1, ROWS_PIXELS // max(1, blocks * columns))
     for p0 in range(0, height, share):
         p1 = min(height, p0 + share)
+        plane = (p1 - p0) * columns * lanes
         for p in range(p0, p1):
             row = (p - p0) * columns * lanes
             for run in range(table.runs_begin[k], table.runs_begin[k + 1]):
                 combine(
-                    source, at + runs[run, 0] * unit, unit,
+                    source, at + runs[run, 0] * unit, jump, unit,
                     index, pitch, weights, begin[bin_y + p], begin[bin_y + p + 1],
-                    rows, row, lanes, runs[run, 1],
+                    rows, row, plane, lanes, runs[run, 1], blocks,
                 )  # fmt: skip
                 row += runs[run, 1] * lanes
             if waiting.done < waiting.count:
                 waiting = go_on(cells, target, waiting, width * lanes)
         for q in range(width):
             combine(
-                rows, 0, columns * lanes,
+                rows, 0, plane, columns * lanes,
                 index, lanes, weights, begin[bin_x + q], begin[bin_x + q + 1],
-                cells, to + (p0 * width + q) * lanes, width * lanes, p1 - p0,
+                cells, (p0 * width + q) * lanes, height * width * lanes, width * lanes, p1 - p0,
+                blocks,
             )  # fmt: skip
 
 
@@ -98,7 +102,7 @@ def contract(
     pixels = scratch_pixels(groups)
     plane, box_cells = pixels * lanes, bins[0] * bins[1] * lanes
     scratch, memory = take(memory, together * plane + lanes * lanes)
-    picks = max(ROWS_PIXELS, min(sizes[1], SCRATCH_PIXELS)) * lanes
+    picks = max(ROWS_PIXELS, together * min(sizes[1], SCRATCH_PIXELS)) * lanes
     rows, memory = take(memory, picks + PICKS * lanes)
     cells, _ = take(memory, max(cells_for(bins[0] * bins[1]) * lanes, together * box_cells))
     waiting = Waiting(0, 0, 0, 0)
@@ -150,21 +154,17 @@ def contract(
         pitch = (x1 - x0) * lanes
         for i in range(first, last):
             k = order[i]
-            for block in range(blocks):  # nothing waits if there are several
-                to = block * box_cells
-                if at_hand:
-                    at = source_layout.origin + groups[group, IMAGE] * source_layout.stride
-                    at += channel + block * lanes
-                    pool_box(
-                        source, at, source_layout.width_stride, source_layout.height_stride, bins,
-                        table, k, rows, cells, to, lanes, target, waiting,
-                    )  # fmt: skip
-                else:
-                    at = block * plane - y0 * pitch - x0 * lanes
-                    pool_box(
-                        scratch, at, lanes, pitch, bins, table, k, rows, cells, to, lanes, target,
-                        waiting,
-                    )  # fmt: skip
+            if at_hand:
+                at = source_layout.origin + groups[group, IMAGE] * source_layout.stride + channel
+                pool_box(
+                    source, at, lanes, source_layout.width_stride, source_layout.height_stride,
+                    bins, table, k, rows, cells, lanes, blocks, target, waiting,
+                )  # fmt: skip
+            else:
+                pool_box(
+                    scratch, -y0 * pitch - x0 * lanes, plane, lanes, pitch, bins, table, k, rows,
+                    cells, lanes, blocks, target, waiting,
+                )  # fmt: skip
             waiting = hold(
                 cells, target, target_layout, numbers[k], channel, lanes, bins[0], bins[1], blocks
             )

@@ -180,8 +180,8 @@ def _combination(source, indices, weights, target, adding):
     lanes = lanes_like(target)
 
     def codegen(context, builder, signature, args):
-        source_array, at, step, index_array, unit, weight_array, first, last = args[:8]
-        target_array, to, to_step, count = args[8:]
+        source_array, at, jump, step, index_array, unit, weight_array, first, last = args[:9]
+        target_array, to, to_jump, to_step, count, blocks = args[9:]
         vector = context.get_value_type(lanes)
         intp = at.type
         taps = builder.sub(last, first)
@@ -201,7 +201,14 @@ def _combination(source, indices, weights, target, adding):
                 builder.icmp_signed(">=" if n == UNROLLED else "==", taps, intp(n))
             ):
                 kept = [tap(builder.add(first, intp(i))) for i in range(n)]
-                with strided(builder, count, (to, to_step), (intp(0), step)) as (where, moved):
+                with (
+                    cgutils.for_range(builder, blocks) as block,
+                    strided(
+                        builder, count,
+                        (builder.add(to, builder.mul(block.index, to_jump)), to_step),
+                        (builder.mul(block.index, jump), step),
+                    ) as (where, moved),
+                ):  # fmt: skip
                     total = None if n else ir.Constant(vector, None)
                     if adding:
                         total = emit_load(context, builder, target, target_array, where, vector)
@@ -219,27 +226,30 @@ def _combination(source, indices, weights, target, adding):
 
     intp = types.intp
     signature = types.void(
-        source, intp, intp, indices, intp, weights, intp, intp, target, intp, intp, intp
-    )
+        source, intp, intp, intp, indices, intp, weights, intp, intp, target, intp, intp, intp,
+        intp, intp,
+    )  # fmt: skip
     return signature, codegen
 
 
 @intrinsic
 def combine(
-    typingctx, source, at, step, indices, unit, weights, first, last, target, to, to_step, count
+    typingctx, source, at, jump, step, indices, unit, weights, first, last, target, to, to_jump,
+    to_step, count, blocks,
 ):  # fmt: skip
-    """Sum taps at ``count`` places.
+    """Sum taps at ``count`` places of each of so many blocks.
 
-    ``target[to + j * to_step] = sum_i weights[i] * source[at + j * step + indices[i] * unit]`` for
-    j < count and first <= i < last: exactly the taps there are, in their order; ``to_step`` is not
-    0.
+    ``target[to + b * to_jump + j * to_step] =
+    sum_i weights[i] * source[at + b * jump + j * step + indices[i] * unit]`` for b < blocks, j <
+    count and first <= i < last: exactly the taps there are, in their order; ``to_step`` is not 0.
     """
     return _combination(source, indices, weights, target, adding=False)
 
 
 @intrinsic
 def accumulate(
-    typingctx, source, at, step, indices, unit, weights, first, last, target, to, to_step, count
+    typingctx, source, at, jump, step, indices, unit, weights, first, last, target, to, to_jump,
+    to_step, count, blocks,
 ):  # fmt: skip
     """Add taps to what ``target`` holds, one after the other; else as `combine`."""
     return _combination(source, indices, weights, target, adding=True)

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from .blocks import expect_share, lines_of, pack
+from .blocks import expect_pieces, lines_of, pack
 from .compile import inline, kernel
 from .lanes import add_product, add_scaled, combine, item, load, splat, store
 from .plan import (
@@ -56,8 +56,8 @@ def _project_along(
             to_row = n * columns * lanes
             for run in range(first_run, last_run):
                 combine(
-                    scratch, start + runs[run, 0] * step, step,
-                    index, 1, weight, begins, ends_at, rows, to_row, lanes, runs[run, 1],
+                    scratch, start + runs[run, 0] * step, 0, step,
+                    index, 1, weight, begins, ends_at, rows, to_row, 0, lanes, runs[run, 1], 1,
                 )  # fmt: skip
                 to_row += runs[run, 1] * lanes
             kept[n] = o * across_step
@@ -146,7 +146,7 @@ def project(
     cells = np.empty((bins[0] * bins[1] + lanes) * lanes, memory.dtype)
     ends = np.empty(4 * lanes, memory.dtype)
     kept = np.empty(max(bins[0], bins[1]), np.int64)
-    lines = lines_of(grad, grad_layout, grad_shape, lanes, 1, 2)
+    lines = lines_of(grad, grad_layout, grad_shape, lanes, 1)
     down, right = bins[1] * lanes, lanes
     for number in range(first_item, last_item):
         group, channel = item_at(number, groups, source_layout, lanes)
@@ -161,7 +161,9 @@ def project(
             k = order[i]
             box = start + k
             pack(grad, grad_layout, box, channel, lanes, 0, grad_shape[0], 0, grad_shape[1], cells)
-            coming = start + order[min(i + 1, len(order) - 1)]
+            coming = order[min(i + 1, len(order) - 1)]
+            at = grad_layout.origin + (start + coming) * grad_layout.stride
+            at += channel * grad_layout.channel_stride
             if large is not None:
                 _project_large(
                     source, source_layout, image, channel, sizes, bins, table, k, scratch, cells,
@@ -170,12 +172,12 @@ def project(
             else:
                 bin_y = k * (bins[0] + bins[1])
                 bin_x = bin_y + bins[0]
-                expect_share(grad, grad_layout, lines, coming, channel, lanes, 0)
+                expect_pieces(grad, at, lines, 0, lines.pieces // 2, lanes)
                 _project_along(
                     scratch, -x0 * lanes, lanes, table, 2 * k + 1, bin_x, bins[1], bin_y, bins[0],
                     rows, cells, right, down, kept, ends, 0, lanes,
                 )  # fmt: skip
-                expect_share(grad, grad_layout, lines, coming, channel, lanes, 1)
+                expect_pieces(grad, at, lines, lines.pieces // 2, lines.pieces, lanes)
                 _project_along(
                     scratch, -y0 * pitch, pitch, table, 2 * k, bin_y, bins[0], bin_x, bins[1],
                     rows, cells, down, right, kept, ends, lanes, lanes,

@@ -4,7 +4,7 @@ A work item is an image, a tile of its map and a block of channels: it alone wri
 box after box, so the sum is the same for any number of threads, and needs no atomics.
 """
 
-from .blocks import Layout, blocks_from, expect_share, lines_of, pack
+from .blocks import Layout, blocks_from, expect_pieces, lines_of, pack
 from .compile import inline, inline_here, kernel
 from .lanes import accumulate, combine, splat, store
 from .plan import SCRATCH_PIXELS
@@ -39,11 +39,13 @@ def _clip(pixel, first, last, low, high):
 
 @inline_here
 def _reduce_columns(
-    grad_cells, at, width, turned, first_y, last_y, first_x, last_x, bin_rows, pitch, lanes
+    cells, plane, width, turned, first_y, last_y, first_x, last_x, bin_rows, pitch, jump, lanes,
+    blocks, grad, coming, lines,
 ):  # fmt: skip
-    """Columns of a box whose gradient is ``grad_cells[at:]``, lines [first_x, last_x).
+    """Columns of a box whose gradient lies in ``cells``, blocks ``plane`` apart: a line for each.
 
-    Rows of bins that lines [first_y, last_y) weigh become lines of ``bin_rows``, ``pitch`` long.
+    Rows of bins that lines [first_y, last_y) weigh become lines of ``bin_rows``, ``pitch`` long,
+    blocks ``jump`` apart.  Meanwhile the gradient of the next box is asked for.
     """
     begin, index, weight = turned.begin, turned.index, turned.weight
     low, high = index[begin[first_y]], 0
@@ -52,19 +54,24 @@ def _reduce_columns(
         high = max(high, index[begin[line + 1] - 1])
     unit = pitch * lanes
     p, count = low // unit, (high - low) // unit + 1
+    share = (lines.pieces + last_x - first_x - 1) // (last_x - first_x)
+    asked = 0
     for line in range(first_x, last_x):
         combine(
-            grad_cells, at + p * width * lanes, width * lanes,
+            cells, p * width * lanes, plane, width * lanes,
             index, 1, weight, begin[line], begin[line + 1],
-            bin_rows, low + (line - first_x) * lanes, unit, count,
+            bin_rows, low + (line - first_x) * lanes, jump, unit, count, blocks,
         )  # fmt: skip
+        expect_pieces(grad, coming, lines, asked, asked + share, lanes)
+        asked += share
 
 
 @inline_here
 def _add_rows(
-    bin_rows, turned, first_y, last_y, first_x, last_x, tile, at, y0, x0, tile_pitch, lanes
-):
-    """Then its rows, added to the pixels of the tile ``tile[at:]``."""
+    bin_rows, jump, turned, first_y, last_y, first_x, last_x, tile, plane, y0, x0, tile_pitch,
+    lanes, blocks,
+):  # fmt: skip
+    """Then its rows, added to the pixels of the tile, whose blocks are ``plane`` apart."""
     pixel, begin, index, weight = turned.pixel, turned.begin, turned.index, turned.weight
     run = first_x
     while run < last_x:
@@ -74,9 +81,9 @@ def _add_rows(
         for line in range(first_y, last_y):
             to = (pixel[line] - y0) * tile_pitch + pixel[run] - x0
             accumulate(
-                bin_rows, (run - first_x) * lanes, lanes,
+                bin_rows, (run - first_x) * lanes, jump, lanes,
                 index, 1, weight, begin[line], begin[line + 1],
-                tile, at + to * lanes, lanes, end - run,
+                tile, to * lanes, plane, lanes, end - run, blocks,
             )  # fmt: skip
         run = end
 
@@ -98,9 +105,10 @@ def scatter(
     first, pixel = turned.first, turned.pixel
     box_cells = bins[0] * bins[1] * lanes
     tile, memory = take(memory, (together * tile_height * tile_width + lanes) * lanes)
-    bin_rows, memory = take(memory, bins[0] * tile_width * lanes)
+    jump = bins[0] * tile_width * lanes
+    bin_rows, memory = take(memory, together * jump)
     cells, _ = take(memory, together * box_cells + lanes * lanes)
-    lines = lines_of(grad, grad_layout, grad_shape, lanes, together, 2 * together)
+    lines = lines_of(grad, grad_layout, grad_shape, lanes, together)
     zero = splat(tile.dtype.type(0), tile)
     for item in range(first_item, last_item):
         channel = item % items * channels
@@ -124,9 +132,7 @@ def scatter(
             for at in range(0, blocks * plane, lanes):
                 store(tile, at, zero)
         else:
-            pack(
-                target, target_layout, image, channel, lanes, y0, y1, x0, x1, tile, blocks, plane
-            )
+            pack(target, target_layout, image, channel, lanes, y0, y1, x0, x1, tile, blocks, plane)
         for i in range(first_box[image], first_box[image + 1]):
             k = order[i]
             fy, ly = _clip(pixel, first[2 * k], first[2 * k + 1], y0, y1)
@@ -137,17 +143,16 @@ def scatter(
                 grad, grad_layout, start + k, channel, lanes, 0, grad_shape[0], 0, grad_shape[1],
                 cells, blocks, box_cells,
             )  # fmt: skip
-            coming = start + order[min(i + 1, len(order) - 1)]
-            for block in range(blocks):
-                expect_share(grad, grad_layout, lines, coming, channel, lanes, 2 * block)
-                _reduce_columns(
-                    cells, block * box_cells, bins[1], turned, fy, ly, fx, lx, bin_rows,
-                    tile_width, lanes,
-                )  # fmt: skip
-                expect_share(grad, grad_layout, lines, coming, channel, lanes, 2 * block + 1)
-                _add_rows(
-                    bin_rows, turned, fy, ly, fx, lx, tile, block * plane, y0, x0, x1 - x0, lanes
-                )
+            coming = order[min(i + 1, len(order) - 1)]
+            at = grad_layout.origin + (start + coming) * grad_layout.stride
+            at += channel * grad_layout.channel_stride
+            _reduce_columns(
+                cells, box_cells, bins[1], turned, fy, ly, fx, lx, bin_rows, tile_width, jump,
+                lanes, blocks, grad, at, lines,
+            )  # fmt: skip
+            _add_rows(
+                bin_rows, jump, turned, fy, ly, fx, lx, tile, plane, y0, x0, x1 - x0, lanes, blocks
+            )
         region = Layout(
             target_layout.origin
             + y0 * target_layout.height_stride
