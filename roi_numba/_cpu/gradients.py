@@ -68,8 +68,9 @@ def to_map_of_mean(
         costs = lines[:, 0] * lines[:, 1] + 4 * bins[0] * bins[1]
         before = np.concatenate(([0], np.cumsum(costs[order])))
         per_tile = np.diff(before[first_box]) // tiles_of_map + tiles[0] * tiles[1]
+        kernel = scatter.typed((source.dtype, target.dtype))
         work = partial(
-            in_scratch, like, scatter, source, source_layout, cells, target, target_layout, start,
+            in_scratch, like, kernel, source, source_layout, cells, target, target_layout, start,
             sizes, bins, tiles, turned, order, first_box, start == 0, together,
         )  # fmt: skip
         items = -(-blocks // together)
@@ -95,7 +96,7 @@ def to_boxes_of_mean(
     grad_flat, grad_layout, cells = _flat_bins(grad, channel_axis)
     like, _ = DOUBLE if features.dtype.char == "d" else SINGLE
     lanes = LANE_BYTES // like.itemsize
-    products = np.zeros((len(corners), -(-source_layout.channels // lanes), 4))
+    products = np.zeros((-(-source_layout.channels // lanes), len(corners), 4))
     start = 0
     while start < len(corners):
         stop, table, order, groups, _, large = tabulate(
@@ -103,13 +104,14 @@ def to_boxes_of_mean(
         )
         for some, too_large in ((groups, None), (large, True)):
             if len(some):
+                kernel = project.typed((source.dtype, grad_flat.dtype, too_large))
                 work = partial(
-                    in_scratch, like, project, source, source_layout, grad_flat, grad_layout,
+                    in_scratch, like, kernel, source, source_layout, grad_flat, grad_layout,
                     cells, start, sizes, bins, table, order, some, too_large, products,
                 )  # fmt: skip
                 run(work, pairwise(cuts(costs_of_items(some, source_layout, lanes))))
         start = stop
-    result: NDArray[np.float64] = products.sum(axis=1)
+    result: NDArray[np.float64] = products.sum(axis=0)
     return result
 
 
@@ -145,7 +147,7 @@ def at_winners(
     bins_of, bins_layout = (like, names_layout) if grad is None else flat(grad, channel_axis)
     output, output_layout = (None, names_layout) if pooled is None else flat(pooled, channel_axis)
     velocity = None if motion is None else motion.astype(like.dtype)
-    products = np.zeros((len(corners), blocks, 4)) if boxes else None
+    products = np.zeros((blocks, len(corners), 4)) if boxes else None
     summable = sizes[0] * sizes[1] <= SUMMED_PIXELS
 
     def work(kernel: Any, parts: int, start: int, stop: int, *arguments: Any) -> None:
@@ -207,7 +209,7 @@ def at_winners(
                 velocity, products,
             )  # fmt: skip
             start = stop
-    return result if products is None else products.sum(axis=1)
+    return result if products is None else products.sum(axis=0)
 
 
 UNHEARD = 1 << 27

@@ -129,7 +129,7 @@ def project(
     source, source_layout, grad, grad_layout, grad_shape, start, sizes, bins, table, order, groups,
     large, products, first_item, last_item, memory,
 ):  # fmt: skip
-    """Fill ``products[box, block]``, (x1, y1, x2, y2), for the items (group, channel block).
+    """Fill ``products[block, box]``, (x1, y1, x2, y2), for the items (group, channel block).
 
     Box k of the table is box ``start + k`` of ``grad`` and of ``products``.  ``large`` is None
     if all groups fit scratch, and anything else if none does.
@@ -186,4 +186,4 @@ def project(
                 total = 0.0
                 for c in range(min(lanes, source_layout.channels - channel)):
                     total += ends[corner * lanes + c]
-                products[box, channel // lanes, corner] = total
+                products[channel // lanes, box, corner] = total

@@ -205,7 +205,7 @@ def at_samples(
     pooled, pooled_layout, start, sizes, bins, table, motion, products, order, first_box,
     first_item, last_item, memory,
 ):  # fmt: skip
-    """The same where samples won; or ``products[box, block]`` takes the gradient to the box.
+    """The same where samples won; or ``products[block, box]`` takes the gradient to the box.
 
     Box k of the table, which is `Steep`, is box ``start + k`` elsewhere.  Unless ``motion`` is
     None, a sample's weights are rates of change, as the corners of box k move by ``motion[k]``.
@@ -309,10 +309,10 @@ def at_samples(
                         at = pooled_line + p * pooled_layout.height_stride
                         write(pooled, at + q * pooled_layout.width_stride, value)
             if products is not None:
-                products[box, block, 0] = x1
-                products[box, block, 1] = y1
-                products[box, block, 2] = x2
-                products[box, block, 3] = y2
+                products[block, box, 0] = x1
+                products[block, box, 1] = y1
+                products[block, box, 2] = x2
+                products[block, box, 3] = y2
         if target is not None:
             _write_sums(place, target, target_layout, image, channel, 1, lanes, sizes)
     fence()
