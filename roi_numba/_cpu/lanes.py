@@ -58,20 +58,31 @@ def write(typingctx, array, index, value):
     return types.void(array, types.intp, value), codegen
 
 
-@intrinsic
-def prefetch(typingctx, array, index):
-    """Ask for the cache line of an element, which need not exist."""
+def _prefetch(array, cache):
+    """Signature and code of `prefetch` and `prefetch_near`."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(array)(context, builder, args[0]).data
         pointer = builder.bitcast(builder.gep(data, [args[1]]), cgutils.voidptr_t)
         call = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
         function = cgutils.get_or_insert_function(builder.module, call, "llvm.prefetch.p0i8")
-        # To be read, into L2, data.
-        builder.call(function, [pointer, INT32(0), INT32(2), INT32(1)])
+        # To be read; how near, of 0 to 3; data.
+        builder.call(function, [pointer, INT32(0), INT32(4 - cache), INT32(1)])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of an element, which need not exist: into L2."""
+    return _prefetch(array, 2)
+
+
+@intrinsic
+def prefetch_near(typingctx, array, index):
+    """The same into L1, for what is read in a moment."""
+    return _prefetch(array, 1)
 
 
 @intrinsic
