@@ -94,8 +94,11 @@ def test_two_of_one_size():
 def test_no_more_is_kept_than_promised(monkeypatch):
     monkeypatch.setattr(Loan, "most", 2 * LARGE)
     several = [empty((LARGE,), np.uint8) for _ in range(3)]
-    several.clear()
-    assert len(Loan.kept) == 2
+    places = list(map(address, several))
+    while several:
+        del several[0]
+    kept = [address(np.frombuffer(pages, np.uint8)) for pages in Loan.kept]
+    assert kept == places[1:]  # the oldest had to go
     empty((2 * LARGE,), np.uint8)
     assert [len(kept) for kept in Loan.kept] == [2 * LARGE]
     monkeypatch.setattr(Loan, "most", LARGE - 1)
