@@ -310,10 +310,8 @@ def at_samples(
                         at = pooled_line + p * pooled_layout.height_stride
                         write(pooled, at + q * pooled_layout.width_stride, value)
             if products is not None:
-                products[block, box, 0] = x1
-                products[block, box, 1] = y1
-                products[block, box, 2] = x2
-                products[block, box, 3] = y2
+                for corner, total in enumerate((x1, y1, x2, y2)):
+                    products[block, box, corner] = total
         if target is not None:
             _write_sums(place, target, target_layout, image, channel, 1, lanes, sizes)
     fence()
