@@ -15,6 +15,12 @@ Layout.__doc__ = """Where element (i, c, y, x) of a 4-D array lies in its flat m
 
 
 @inline
+def start_of(layout, number, channel):
+    """Where a channel of a map or box begins."""
+    return layout.origin + number * layout.stride + channel * layout.channel_stride
+
+
+@inline
 def complete_blocks(layout, channel, lanes, blocks):
     """How many of so many blocks from `channel` on lie next to each other and lack no channel."""
     if layout.channel_stride != 1:
@@ -29,7 +35,7 @@ def pack(source, layout, image, channel, lanes, y0, y1, x0, x1, scratch, blocks=
     More `blocks`, if channels lie next to each other, follow ``plane`` elements apart; the last may
     have fewer channels.
     """
-    at = layout.origin + image * layout.stride + channel * layout.channel_stride
+    at = start_of(layout, image, channel)
     complete = complete_blocks(layout, channel, lanes, blocks)
     if complete:
         position = 0
@@ -82,7 +88,7 @@ def expect(source, layout, image, channel, lanes, y0, y1, x0, x1, blocks=1):
     packed in 2.4 ms, not 4.5).
     """
     if layout.channel_stride == 1 and channel < layout.channels:
-        at = layout.origin + image * layout.stride + channel
+        at = start_of(layout, image, channel)
         for y in range(y0, y1):
             for block in range(blocks):
                 index = at + y * layout.height_stride + x0 * layout.width_stride + block * lanes
@@ -103,7 +109,10 @@ Lines.__doc__ = (
 
 @inline
 def lines_of(grad, layout, shape, lanes, blocks):
-    """What `expect_pieces` asks for, of so many blocks of channels."""
+    """What `expect_pieces` asks for: of so many blocks where channels lie side by side, or one.
+
+    Bins that are no single row, as `gradients._flat_bins` makes of nearly all, are not asked for.
+    """
     rows, bins = shape
     if rows == 1 and grad.size * grad.itemsize >= FAR:
         if layout.channel_stride == 1:

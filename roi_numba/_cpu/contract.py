@@ -1,6 +1,6 @@
 """Means: ``output = weights_y @ map @ weights_x.T`` for every box and channel."""
 
-from .blocks import blocks_from, complete_blocks, expect_item, pack
+from .blocks import blocks_from, complete_blocks, expect_item, pack, start_of
 from .compile import inline, kernel
 from .lanes import add_scaled, combine, load, splat, store
 from .narrow import PICKS, is_there, items_at_once, list_picks, pool_narrow, suits
@@ -27,12 +27,12 @@ from .vectors import LANE_BYTES
 
 @inline
 def pool_box(
-    source, at, jump, unit, pitch, bins, table, k, rows, cells, lanes, blocks, target, waiting
+    source, at, plane, unit, pitch, bins, table, k, rows, cells, lanes, blocks, target, waiting
 ):  # fmt: skip
     """One box of blocks of channels whose pixels are lanes: rows first, then columns.
 
     Row and column 0 of the map would begin at ``source[at]``, pixels ``unit`` apart, rows ``pitch``
-    and blocks ``jump``; the bins go to ``cells``, block after block.  What is ``waiting`` of
+    and blocks ``plane``; the bins go to ``cells``, block after block.  What is ``waiting`` of
     another box is written to the target, a row with every row.
     """
     begin, index, weights, runs = table.begin, table.index, table.weight, table.runs
@@ -45,21 +45,21 @@ def pool_box(
     share = max(1, ROWS_PIXELS // max(1, blocks * columns))
     for p0 in range(0, height, share):
         p1 = min(height, p0 + share)
-        plane = (p1 - p0) * columns * lanes
+        rows_plane = (p1 - p0) * columns * lanes
         for p in range(p0, p1):
             row = (p - p0) * columns * lanes
             for run in range(table.runs_begin[k], table.runs_begin[k + 1]):
                 combine(
-                    source, at + runs[run, 0] * unit, jump, unit,
+                    source, at + runs[run, 0] * unit, plane, unit,
                     index, pitch, weights, begin[bin_y + p], begin[bin_y + p + 1],
-                    rows, row, plane, lanes, runs[run, 1], blocks,
+                    rows, row, rows_plane, lanes, runs[run, 1], blocks,
                 )  # fmt: skip
                 row += runs[run, 1] * lanes
             if waiting.done < waiting.count:
                 waiting = go_on(cells, target, waiting, width * lanes)
         for q in range(width):
             combine(
-                rows, 0, plane, columns * lanes,
+                rows, 0, rows_plane, columns * lanes,
                 index, lanes, weights, begin[bin_x + q], begin[bin_x + q + 1],
                 cells, (p0 * width + q) * lanes, height * width * lanes, width * lanes, p1 - p0,
                 blocks,
@@ -127,11 +127,9 @@ def contract(
                     item, last_item, groups, source_layout, target, y1 - y0, vectors, lanes
                 )
                 channels = min(items * lanes, source_layout.channels - channel)
-                at = source_layout.origin + groups[group, IMAGE] * source_layout.stride
-                at += channel * source_layout.channel_stride + x0
+                at = start_of(source_layout, groups[group, IMAGE], channel) + x0
                 if is_there(source, source_layout, at, channels, y0, y1, vectors * lanes):
-                    to = target_layout.origin + numbers[k] * target_layout.stride
-                    to += channel * target_layout.channel_stride
+                    to = start_of(target_layout, numbers[k], channel)
                     waiting = pool_narrow(
                         source, source_layout, at, channels, vectors, taps, at_a_time, bins, table,
                         k, rows, picks, cells, lanes, target, target_layout, to, waiting,
@@ -155,7 +153,7 @@ def contract(
         for i in range(first, last):
             k = order[i]
             if at_hand:
-                at = source_layout.origin + groups[group, IMAGE] * source_layout.stride + channel
+                at = start_of(source_layout, groups[group, IMAGE], channel)
                 pool_box(
                     source, at, lanes, source_layout.width_stride, source_layout.height_stride,
                     bins, table, k, rows, cells, lanes, blocks, target, waiting,

@@ -171,7 +171,12 @@ def blocks_together(groups: int, blocks: int, bins: tuple[int, int]) -> int:
     enough = groups * blocks // (ITEMS_A_THREAD * get_num_threads())
     if enough < 2 or blocks < 2 or bins[0] * bins[1] > TURNED:
         return 1
-    return -(-blocks // -(-blocks // min(TOGETHER, enough, blocks)))  # of 5 not 4 and 1: 3 and 2
+    return even_share(blocks, min(TOGETHER, enough, blocks))
+
+
+def even_share(blocks: int, most: int) -> int:
+    """How many blocks are an item, so that items are as few and even: of 5 not 4 and 1, 3 and 2."""
+    return -(-blocks // -(-blocks // most))
 
 
 def costs_of_items(

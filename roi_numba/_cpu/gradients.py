@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import Layout
-from .engine import DOUBLE, SINGLE, blocks_together, costs_of_items, cuts, flat
+from .engine import DOUBLE, SINGLE, blocks_together, costs_of_items, cuts, even_share, flat
 from .pages import empty, zeros
 from .project import project
-from .scatter import TILES_PIXELS, scatter, tiling
+from .scatter import fitting, scatter, tiling
 from .scratch import in_scratch
 from .tables import tabulate
 from .threads import get_num_threads, run
@@ -63,7 +63,7 @@ def to_map_of_mean(
         together = 1
         if source_layout.channel_stride == 1 == target_layout.channel_stride:
             together = blocks_together(len(result) * tiles_of_map, blocks, bins)
-            together = max(1, min(together, TILES_PIXELS // (tiles[0] * tiles[1])))
+            together = even_share(blocks, min(together, fitting(tiles, bins)))
         lines = np.diff(turned.first).reshape(-1, 2)
         costs = lines[:, 0] * lines[:, 1] + 4 * bins[0] * bins[1]
         before = np.concatenate(([0], np.cumsum(costs[order])))

@@ -191,8 +191,8 @@ def _combination(source, indices, weights, target, adding):
     lanes = lanes_like(target)
 
     def codegen(context, builder, signature, args):
-        source_array, at, jump, step, index_array, unit, weight_array, first, last = args[:9]
-        target_array, to, to_jump, to_step, count, blocks = args[9:]
+        source_array, at, plane, step, index_array, unit, weight_array, first, last = args[:9]
+        target_array, to, to_plane, to_step, count, blocks = args[9:]
         vector = context.get_value_type(lanes)
         intp = at.type
         taps = builder.sub(last, first)
@@ -216,8 +216,8 @@ def _combination(source, indices, weights, target, adding):
                     cgutils.for_range(builder, blocks) as block,
                     strided(
                         builder, count,
-                        (builder.add(to, builder.mul(block.index, to_jump)), to_step),
-                        (builder.mul(block.index, jump), step),
+                        (builder.add(to, builder.mul(block.index, to_plane)), to_step),
+                        (builder.mul(block.index, plane), step),
                     ) as (where, moved),
                 ):  # fmt: skip
                     total = None if n else ir.Constant(vector, None)
@@ -245,13 +245,13 @@ def _combination(source, indices, weights, target, adding):
 
 @intrinsic
 def combine(
-    typingctx, source, at, jump, step, indices, unit, weights, first, last, target, to, to_jump,
+    typingctx, source, at, plane, step, indices, unit, weights, first, last, target, to, to_plane,
     to_step, count, blocks,
 ):  # fmt: skip
     """Sum taps at ``count`` places of each of so many blocks.
 
-    ``target[to + b * to_jump + j * to_step] =
-    sum_i weights[i] * source[at + b * jump + j * step + indices[i] * unit]`` for b < blocks, j <
+    ``target[to + b * to_plane + j * to_step] =
+    sum_i weights[i] * source[at + b * plane + j * step + indices[i] * unit]`` for b < blocks, j <
     count and first <= i < last: exactly the taps there are, in their order; ``to_step`` is not 0.
     """
     return _combination(source, indices, weights, target, adding=False)
@@ -259,7 +259,7 @@ def combine(
 
 @intrinsic
 def accumulate(
-    typingctx, source, at, jump, step, indices, unit, weights, first, last, target, to, to_jump,
+    typingctx, source, at, plane, step, indices, unit, weights, first, last, target, to, to_plane,
     to_step, count, blocks,
 ):  # fmt: skip
     """Add taps to what ``target`` holds, one after the other; else as `combine`."""

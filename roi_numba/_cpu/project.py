@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from .blocks import expect_pieces, lines_of, pack
+from .blocks import expect_pieces, lines_of, pack, start_of
 from .compile import inline, kernel
 from .lanes import add_product, add_scaled, combine, item, load, splat, store
 from .plan import (
@@ -161,9 +161,8 @@ def project(
             k = order[i]
             box = start + k
             pack(grad, grad_layout, box, channel, lanes, 0, grad_shape[0], 0, grad_shape[1], cells)
-            coming = order[min(i + 1, len(order) - 1)]
-            at = grad_layout.origin + (start + coming) * grad_layout.stride
-            at += channel * grad_layout.channel_stride
+            following = start + order[min(i + 1, len(order) - 1)]
+            coming = start_of(grad_layout, following, channel)
             if large is not None:
                 _project_large(
                     source, source_layout, image, channel, sizes, bins, table, k, scratch, cells,
@@ -172,12 +171,12 @@ def project(
             else:
                 bin_y = k * (bins[0] + bins[1])
                 bin_x = bin_y + bins[0]
-                expect_pieces(grad, at, lines, 0, lines.pieces // 2, lanes)
+                expect_pieces(grad, coming, lines, 0, lines.pieces // 2, lanes)
                 _project_along(
                     scratch, -x0 * lanes, lanes, table, 2 * k + 1, bin_x, bins[1], bin_y, bins[0],
                     rows, cells, right, down, kept, ends, 0, lanes,
                 )  # fmt: skip
-                expect_pieces(grad, at, lines, lines.pieces // 2, lines.pieces, lanes)
+                expect_pieces(grad, coming, lines, lines.pieces // 2, lines.pieces, lanes)
                 _project_along(
                     scratch, -y0 * pitch, pitch, table, 2 * k, bin_y, bins[0], bin_x, bins[1],
                     rows, cells, down, right, kept, ends, lanes, lanes,

@@ -95,8 +95,8 @@ def bands_of(rule, moving):
                 low, high = size, 0
                 for p in range(n):
                     first, last, divisor = entries(box, p, n, size, option)
-                    if images[start + k] < 0:
-                        last = first
+                    if images[start + k] < 0 or (axis == 1 and height == 0):
+                        last = first  # off the map along y it reads no column
                     if at + min(2 * (last - first), size) > len(index):
                         return start + k
                     begin, end = size, 0

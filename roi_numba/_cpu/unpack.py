@@ -8,7 +8,7 @@ of a large result, channels first, wait in scratch and go row by row while the n
 
 from collections import namedtuple
 
-from .blocks import complete_blocks
+from .blocks import complete_blocks, start_of
 from .compile import inline, inline_here
 from .lanes import load, scatter_tile, store, write
 from .streams import STREAMED, short_of_line, stream, stream_lanes
@@ -69,7 +69,7 @@ def hold(cells, target, layout, box, channel, lanes, height, width, blocks=1):
     Bins wait only where ``cells`` have room for them twice.  Those of further `blocks`, if channels
     lie next to each other, follow in ``cells``; the last may have fewer channels.
     """
-    at = layout.origin + box * layout.stride + channel * layout.channel_stride
+    at = start_of(layout, box, channel)
     complete = complete_blocks(layout, channel, lanes, blocks)
     plane = height * width * lanes
     large = target.size >= STREAMED

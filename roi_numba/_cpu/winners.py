@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._scalar import at_rate
-from .blocks import Layout
+from .blocks import Layout, start_of
 from .compile import inline, inline_owner, kernel
 from .lanes import item, load, prefetch_near, read, splat, store, write
 from .scratch import take
@@ -18,18 +18,12 @@ SUMMED_PIXELS = 1 << 15
 AHEAD = 3
 """Bins from what is read to what is asked for where channels lie side by side; elsewhere it is a
 box (c4-head, channels-last, two threads: a box 14.1 ms, 3 bins 12.6, 8 12.8).  Into L1 one thread
-takes 18.2 ms, into L2 21.5; of 1 to 4 bins none was clearly better there."""
+takes 18.2 ms, into L2 21.5, and of 1 to 4 bins none is clearly better."""
 
 
 @inline
 def _add(target, at, value, like):
     write(target, at, read(target, at, like) + value)
-
-
-@inline
-def _line(layout, number, channel):
-    """Where channel ``channel`` of map or box ``number`` begins."""
-    return layout.origin + number * layout.stride + channel * layout.channel_stride
 
 
 @inline
@@ -135,7 +129,7 @@ def at_cells(
         part = run  # of which what is added to lies side by side
         if by_bin and target is not None:
             part = min(run, lanes)
-        first_plane = _line(layout, image, channel)
+        first_plane = start_of(layout, image, channel)
         if target is not None:
             first_plane = 0
             _clear(place, parts * pixels, lanes)
@@ -147,9 +141,11 @@ def at_cells(
                 ahead = order[min(i + 1, first_box[image + 1] - 1)] - box
                 name_ahead, grad_ahead = ahead * names_layout.stride, ahead * grad_layout.stride
             for p in range(bins[0]):
-                name_line = _line(names_layout, box, channel) + p * names_layout.height_stride
-                grad_line = _line(grad_layout, box, channel) + p * grad_layout.height_stride
-                pooled_line = _line(pooled_layout, box, channel) + p * pooled_layout.height_stride
+                name_line = start_of(names_layout, box, channel) + p * names_layout.height_stride
+                grad_line = start_of(grad_layout, box, channel) + p * grad_layout.height_stride
+                pooled_line = (
+                    start_of(pooled_layout, box, channel) + p * pooled_layout.height_stride
+                )
                 plane_line = first_plane
                 for _ in range(bins[1] if by_bin else channels):
                     # What comes is elsewhere in memory, where no CPU looks for it by itself.
@@ -227,7 +223,7 @@ def at_samples(
     for number in range(first_item, last_item):
         image, block = number // blocks, number % blocks
         channel = block * lanes
-        first_plane = _line(layout, image, channel)
+        first_plane = start_of(layout, image, channel)
         if target is not None:
             first_plane = 0
             _clear(place, sizes[0] * sizes[1], lanes)
@@ -239,9 +235,9 @@ def at_samples(
             _first_names(label, begin, bin_y, called)
             x1, y1, x2, y2 = 0.0, 0.0, 0.0, 0.0
             for c in range(min(lanes, channels - channel)):
-                name_line = _line(names_layout, box, channel + c)
-                grad_line = _line(grad_layout, box, channel + c)
-                pooled_line = _line(pooled_layout, box, channel + c)
+                name_line = start_of(names_layout, box, channel + c)
+                grad_line = start_of(grad_layout, box, channel + c)
+                pooled_line = start_of(pooled_layout, box, channel + c)
                 plane = first_plane + c * layout.channel_stride
                 p, q = 0, -1
                 for _ in range(bins[0] * bins[1]):
