@@ -141,17 +141,19 @@ def _rounds(
         )  # fmt: skip
         shared = source, source_layout, target, target_layout, numbers[start:], sizes, bins, table
         last: tuple[Any, ...]
-        how: tuple[Any, ...]
         if reduce == "mean":
-            kernels, last, how = (contract, contract_large), (), (picks_pixels(),)
+            kernels, last = (contract, contract_large), ()
         else:
-            kernels, how = (maximum, maximum_large), ()
+            kernels = maximum, maximum_large
             last = whole, labels, labels_layout, places
         jobs: list[tuple[Any, tuple[int, int]]] = []
         if len(groups):
             several = min(together, blocks_together(len(groups), blocks, bins))
-            kernel = kernels[0].typed((*types, *how))
-            work = partial(in_scratch, like, kernel, *shared, order, groups, *last, several, *how)
+            how: tuple[Any, ...] = (several,)
+            if reduce == "mean":
+                how = None if several == 1 else several, picks_pixels()
+            kernel = kernels[0].typed((*types, several == 1))
+            work = partial(in_scratch, like, kernel, *shared, order, groups, *last, *how)
             if cost * blocks <= PORTION_COST:
                 ends = [0, len(groups) * -(-blocks // several)]
             else:
