@@ -99,8 +99,8 @@ def contract(
     """Pool the items (group, blocks of channels) from ``first_item`` up to ``last_item``.
 
     Box k of the table is box ``numbers[k]`` of the target.  The region of every group fits scratch.
-    ``together``: the blocks of channels of an item, None if one: code that knows it is up to 5 % faster.
-    ``picking``: None where the processor cannot pick pixels (`narrow`).
+    ``together``: the blocks of channels of an item, None if it is one: code that knows so is up to
+    5 % faster.  ``picking``: None where the processor cannot pick pixels (`narrow`).
     """
     lanes = LANE_BYTES // memory.itemsize
     most = 1

@@ -152,7 +152,7 @@ def _rounds(
             how: tuple[Any, ...] = (several,)
             if reduce == "mean":
                 how = None if several == 1 else several, picks_pixels()
-            kernel = kernels[0].typed((*types, several == 1))
+            kernel = kernels[0].typed((*types, several == 1, picks_pixels()))
             work = partial(in_scratch, like, kernel, *shared, order, groups, *last, *how)
             if cost * blocks <= PORTION_COST:
                 ends = [0, len(groups) * -(-blocks // several)]
