@@ -91,6 +91,20 @@ def test_gradients_from_afar(misplaced, channel_axis, dtype, rng):
         assert_same_bits(to_map[some], part)
 
 
+def test_box_gradients_are_added_block_by_block(rng):
+    channels, lanes = 147, 8  # of float64; sums of float32 are exact in any order, nearly always
+    maps = rng.standard_normal((1, channels, 9, 11))
+    boxes = drawn_boxes(rng, 30, 1, 9, 11).astype(np.float64)
+    grad = rng.standard_normal((30, channels, 5, 5))
+    expected = 0
+    for first in range(0, channels, lanes):
+        some = np.s_[:, first : first + lanes]
+        part = roi_numba.prroi_pool_backward(grad[some], maps[some], boxes, needs="boxes")[1]
+        expected = expected + part
+    found = roi_numba.prroi_pool_backward(grad, maps, boxes, needs="boxes")[1]
+    assert_same_bits(found, expected)
+
+
 @pytest.mark.parametrize("pool", [roi_numba.roi_align, roi_numba.prroi_pool])
 @pytest.mark.parametrize("width", [40, ROWS_PIXELS // 2 + 3, 2 * ROWS_PIXELS])
 def test_wide_boxes_of_several_blocks(pool, width, rng):

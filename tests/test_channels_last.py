@@ -7,7 +7,7 @@ import pytest
 import roi_numba
 from arrays import GUARD, assert_same_bits
 from operators import MAXIMA, MEANS, REDUCTIONS, ids
-from roi_numba._cpu import engine, gradients
+from roi_numba._cpu import engine
 from roi_numba._cpu.streams import STREAMED
 
 DTYPES = np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.uint8
@@ -19,8 +19,7 @@ SIZE, SCALE = (3, 2), 0.5
 @pytest.fixture(params=[3, 4], ids="{} together".format)
 def together(request, monkeypatch):
     """So many blocks are packed together, however few boxes there are."""
-    for module in engine, gradients:
-        monkeypatch.setattr(module, "blocks_together", lambda *_: request.param)
+    monkeypatch.setattr(engine, "blocks_together", lambda *_: request.param)
 
 
 def case(rng, dtype, side, boxes):

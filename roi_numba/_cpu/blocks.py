@@ -102,9 +102,7 @@ FAR = 1 << 20
 """Bytes of a gradient that may not be in a cache near by: asking for less only costs time."""
 
 Lines = namedtuple("Lines", "pieces step length")
-Lines.__doc__ = (
-    """Where a box's gradient lies: in so many pieces, each so many lines, a step apart."""
-)
+Lines.__doc__ = """Where a box's gradient lies: in pieces a step apart, each of so many lines."""
 
 
 @inline
