@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from arrays import bits
 from operators import OPERATORS, REDUCTIONS, ids
 
 with warnings.catch_warnings():
@@ -45,6 +46,17 @@ def fetched(result):
     if result.dtype.kind == "V":
         return result.view(np.uint16).get().view(result.dtype)
     return result.get()
+
+
+def assert_same_bits(actual, expected):
+    """Each array of one sequence is as that of the other, wherever they are."""
+    for one, other in zip(actual, expected, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        np.testing.assert_array_equal(bits(fetched(one)), bits(fetched(other)))
+
+
+def all_on_device(*arrays):
+    return [on_device(array) for array in arrays]
 
 
 class OnDevice:

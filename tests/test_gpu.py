@@ -1,4 +1,4 @@
-"""On a GPU: the operators against the reference and the CPU's engine, and what only a GPU shows.
+"""On a GPU: the operators against the reference and the CPU's engine.
 
 ``pytest -m gpu``; elsewhere all of this is skipped.
 """
@@ -15,6 +15,8 @@ from on_device import (
     MATRIX,
     MAXIMA,
     MEANS,
+    all_on_device,
+    assert_same_bits,
     cupy,
     fetched,
     on_device,
@@ -37,32 +39,6 @@ from test_forward import assert_close, run, tolerance
 from thread_scenarios import draw_boxes
 
 pytestmark = pytest.mark.gpu
-
-SPIN = cupy.RawKernel(
-    """
-    extern "C" __global__ void spin(long long cycles) {
-        long long start = clock64();
-        while (clock64() - start < cycles);
-    }
-    """,
-    "spin",
-)
-A_WHILE = np.int64(400_000_000)  # a fifth of a second and more
-
-
-def spin():
-    """Keep the current stream busy."""
-    SPIN((1,), (1,), (A_WHILE,))
-
-
-def assert_same_bits(actual, expected):
-    for one, other in zip(actual, expected, strict=True):
-        assert (one.shape, one.dtype) == (other.shape, other.dtype)
-        np.testing.assert_array_equal(bits(fetched(one)), bits(fetched(other)))
-
-
-def all_on_device(*arrays):
-    return [on_device(array) for array in arrays]
 
 
 def smooth_call(dtype=np.float32, boxes=200, channels=37):
@@ -332,194 +308,3 @@ def test_not_deterministic(operator, reduction):
     found = operator.backward(*arguments, deterministic=False, **options)
     for actual, wanted in zip(found, expected, strict=True):
         assert_close(actual, wanted.astype(np.float64), 1e-5 * max(np.abs(wanted).max(), 1e-3))
-
-
-# ---- streams, graphs, devices --------------------------------------------------------------
-
-
-def both_ways(operator, reduction, map, boxes, gradient):
-    """Every result of a call and of its gradients."""
-    options = operator.reductions[reduction]
-    named = {} if reduction == "mean" else {"return_argmax": True}
-    forward = operator.of.function(map, boxes, SIZE, **options, **named)
-    forward = forward if named else (forward,)
-    return *forward, *operator.of.backward(gradient, map, boxes, **options)
-
-
-@MATRIX
-def test_nothing_waits(operator, reduction):
-    """Calls return while the stream is still busy with what came before, and CuPy sees no wait."""
-    allow_synchronize = pytest.importorskip("cupyx").allow_synchronize
-    gradient = values(2, (4, 19, *SIZE), np.float32)
-    with cupy.cuda.Stream(non_blocking=True) as stream:
-        arrays = all_on_device(features(), BOXES, gradient)
-        parts = [arrays[1][arrays[1][:, 0] == i, 1:] for i in range(2)]
-        rows = [arrays[1], parts]
-        expected = [both_ways(operator, reduction, arrays[0], r, arrays[2])[0] for r in rows]
-        stream.synchronize()  # all is compiled and allocated
-        spin()
-        with allow_synchronize(False):
-            found = [both_ways(operator, reduction, arrays[0], r, arrays[2])[0] for r in rows]
-        assert not stream.done
-        stream.synchronize()
-    assert_same_bits(found, expected)
-
-
-@MATRIX
-def test_current_stream(operator, reduction):
-    """It is the one whose earlier work is waited for."""
-    gradient = values(2, (4, 19, *SIZE), np.float32)
-    arrays = all_on_device(features(), BOXES, gradient)
-    expected = both_ways(operator, reduction, *arrays)
-    cupy.cuda.Device().synchronize()
-    with cupy.cuda.Stream(non_blocking=True) as stream:
-        late = [cupy.zeros_like(array) for array in arrays]
-        both_ways(operator, reduction, *late)
-        spin()
-        for array, value in zip(late, arrays, strict=True):
-            array[...] = value
-        found = both_ways(operator, reduction, *late)
-        stream.synchronize()
-    assert_same_bits(found, expected)
-
-
-@MATRIX
-def test_graph(operator, reduction):
-    """A captured call reads what is there when it is launched, each time."""
-    options = operator.reductions[reduction]
-    gradient = values(2, (4, 19, *SIZE), np.float32)
-    others = features()[::-1].copy(), BOXES[::-1].copy(), gradient[::-1].copy()
-    expected = both_ways(operator, reduction, *all_on_device(*others))
-    with cupy.cuda.Stream(non_blocking=True) as stream:
-        arrays = all_on_device(features(), BOXES, gradient)
-        out = cupy.zeros((4, 19, *SIZE), np.float32)
-        for _ in range(2):  # the second with memory that is there
-            both_ways(operator, reduction, *arrays)
-        operator.of.function(*arrays[:2], SIZE, out=out, **options)
-        stream.synchronize()
-        stream.begin_capture()
-        try:
-            operator.of.function(*arrays[:2], SIZE, out=out, **options)
-            found = both_ways(operator, reduction, *arrays)
-        finally:
-            graph = stream.end_capture()
-        for _ in range(2):
-            for array in (*found, out):
-                array[...] = 0
-            for array, value in zip(arrays, others, strict=True):
-                array.set(value)
-            graph.launch()
-        stream.synchronize()
-    assert_same_bits(found, expected)
-    assert_same_bits([out], expected[:1])
-
-
-needs_two = pytest.mark.skipif(
-    cupy.cuda.runtime.getDeviceCount() < 2, reason="there is only one CUDA device"
-)
-
-
-@needs_two
-@MATRIX
-def test_two_devices(operator, reduction):
-    gradient = values(2, (4, 19, *SIZE), np.float32)
-    expected = fetched(both_ways(operator, reduction, *all_on_device(features(), BOXES, gradient)))
-    with cupy.cuda.Device(1):
-        arrays = all_on_device(features(), BOXES, gradient)
-    found = both_ways(operator, reduction, *arrays)
-    assert cupy.cuda.runtime.getDevice() == 0
-    assert all(array.device.id == 1 for array in found)
-    with cupy.cuda.Device(1):
-        found = fetched(found)
-    assert_same_bits(found, expected)
-    words = r"^boxes must be on CUDA device 1 as input is, got one on CUDA device 0$"
-    with pytest.raises(TypeError, match=words):
-        operator.of.function(arrays[0], on_device(BOXES), SIZE)
-
-
-# ---- large arrays --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def room():
-    """Skips a test that needs more memory than is free; frees what it used."""
-    pool = cupy.get_default_memory_pool()
-    pool.free_all_blocks()
-
-    def needs(gigabytes):
-        if cupy.cuda.Device().mem_info[0] < gigabytes * 2**30:
-            pytest.skip(f"there are no {gigabytes} GiB of free device memory")
-
-    yield needs
-    pool.free_all_blocks()
-
-
-CROP = 64
-"""The size of what a large map holds at its far end; the rest is zero."""
-
-SIDE, SIDE_BACK, MANY = 40_000, 30_000, 60_000
-"""Pixels of a side of three maps, forward and back, and boxes of 50 176 bins."""
-
-
-def at_the_end(side, image):
-    """Boxes in the last pixels of an image: rows for the whole map, and for its last crop."""
-    corners = np.array(
-        [(8.0, 9.5, 40.25, 50.0), (30.0, 20.0, 63.0, 63.0), (40.5, 40.5, 70.0, 70.0)]
-    )
-    numbers = np.zeros((3, 1))
-    return np.hstack([numbers + image, corners + (side - CROP)]), np.hstack([numbers, corners])
-
-
-@pytest.mark.parametrize("channel_axis", [1, -1])
-@MATRIX
-def test_maps_of_more_than_32_bits(operator, reduction, channel_axis, room):
-    """The last pixels of 4.8e9."""
-    room(8)
-    crop = values(5, (1, 1, CROP, CROP), np.uint8)
-    whole = cupy.zeros((3, 1, SIDE, SIDE), np.uint8)
-    whole[2, 0, -CROP:, -CROP:] = cupy.asarray(crop[0, 0])
-    boxes, there = at_the_end(SIDE, 2)
-    options = operator.reductions[reduction] | {"channel_axis": channel_axis}
-    if "sampling_ratio" in operator.options:
-        options["sampling_ratio"] = 2
-    shape = (3, 1, SIDE, SIDE) if channel_axis == 1 else (3, SIDE, SIDE, 1)
-    found = operator.of.function(whole.reshape(shape), on_device(boxes), 3, **options)
-    expected = operator.of.function(np.moveaxis(crop, 1, channel_axis), there, 3, **options)
-    np.testing.assert_allclose(fetched(found), expected, rtol=1e-5, atol=1e-3)
-
-
-@MATRIX
-def test_gradients_of_maps_of_more_than_32_bits(operator, reduction, room):
-    room(40)
-    crop = values(5, (1, 1, CROP, CROP), np.float16)
-    whole = cupy.zeros((3, 1, SIDE_BACK, SIDE_BACK), np.float16)
-    whole[2, 0, -CROP:, -CROP:] = cupy.asarray(crop[0, 0])
-    boxes, there = at_the_end(SIDE_BACK, 2)
-    options = dict(operator.reductions[reduction])
-    if "sampling_ratio" in operator.options:
-        options["sampling_ratio"] = 2
-    gradient = values(6, (3, 1, 2, 2), np.float16)
-    expected = operator.of.backward(gradient, crop, there, **options)
-    found = operator.of.backward(on_device(gradient), whole, on_device(boxes), **options)
-    last = found[0][2, 0, -CROP:, -CROP:]
-    np.testing.assert_allclose(fetched(last), expected[0][0, 0], rtol=2e-3, atol=2e-3)
-    assert int(cupy.count_nonzero(found[0])) == int(cupy.count_nonzero(last))
-    np.testing.assert_allclose(fetched(found[1])[:, 1:], expected[1][:, 1:], rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.parametrize("channel_axis", [1, -1])
-@MATRIX
-def test_results_of_more_than_32_bits(operator, reduction, channel_axis, room):
-    """The last boxes of 60 000: 3e9 numbers."""
-    room(14)
-    map = values(7, (2, 1024, 8, 9), np.float16)
-    boxes = draw_boxes(MANY, 2, 9)
-    options = operator.reductions[reduction] | {"channel_axis": channel_axis}
-    if "sampling_ratio" in operator.options:
-        options["sampling_ratio"] = 1
-    map = np.moveaxis(map, 1, channel_axis)
-    found = operator.of.function(on_device(map), on_device(boxes), 7, **options)
-    assert found.size == MANY * 1024 * 49
-    for some in (slice(0, 3), slice(-3, None)):
-        expected = operator.function(map, boxes[some], 7, **options)
-        np.testing.assert_array_equal(fetched(found[some]), expected)
